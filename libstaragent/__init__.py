@@ -1,0 +1,1 @@
+"""libstaragent: run commands on a fleet of machines, from Python."""
