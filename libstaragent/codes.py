@@ -50,6 +50,36 @@ TARGET_SYNTAX = _code(
     "the target expression cannot be read",
     "See `opsconsole help targets`; the caret shows where reading stopped.",
 )
+KEYMAP_INVALID = _code(
+    "SA-1020",
+    "keymap_invalid",
+    "the keymap file cannot be used",
+    "Mend the lines named; docs/keys.md lists every action and its keys.",
+)
+THEME_INVALID = _code(
+    "SA-1021",
+    "theme_invalid",
+    "the theme file cannot be used",
+    "Mend the key named; the themes in themes/ show what a theme has.",
+)
+FILTER_SYNTAX = _code(
+    "SA-1022",
+    "filter_syntax",
+    "the filter cannot be read",
+    "It is a regular expression: put a backslash before ( [ * + ? to mean the character itself, or use /-f for fuzzy.",
+)
+COMMAND_SYNTAX = _code(
+    "SA-1023",
+    "command_syntax",
+    "the console does not know this command",
+    "Press ? for what can be done here; tab completes after a colon.",
+)
+RUN_SYNTAX = _code(
+    "SA-1024",
+    "run_syntax",
+    "what to run cannot be read",
+    "Name targets and a command, and close every quote; F2 in the run bar hands the line to a shell.",
+)
 HOST_UNKNOWN = _code(
     "SA-1101",
     "host_unknown",
@@ -62,3 +92,453 @@ NO_TARGET = _code(
     "the target expression matches no host",
     "Widen the expression; nothing was sent to anyone.",
 )
+THEME_UNKNOWN = _code(
+    "SA-1121",
+    "theme_unknown",
+    "there is no theme of this name",
+    "Use one of the names listed.",
+)
+READ_ONLY = _code(
+    "SA-1320",
+    "read_only",
+    "this console is read-only",
+    "Start it without --read-only to act on hosts.",
+)
+CONSOLE_FAULT = _code(
+    "SA-1920",
+    "console_fault",
+    "the console met an error that it did not foresee",
+    "It goes on; please report the detail, it is a bug.",
+    owner="platform",
+)
+
+# 4: channel and identity ----------------------------------------------------------------------------------------------
+
+MEMBERSHIP_DUPLICATE = _code(
+    "SA-4220",
+    "membership_duplicate",
+    "one host stands twice in the list of targets",
+    "Resolve the targets again; if it stays, two hosts share an id.",
+)
+ROSTER_OLD = _code(
+    "SA-4240",
+    "roster_old",
+    "a newer roster is known already",
+    "Fetch the newest roster and sign the next revision on top of it.",
+    scope="fleet",
+)
+ENVELOPE_CLOCK_SKEW = _code(
+    "SA-4320",
+    "clock_skew",
+    "the host's clock and the operator's are more than 30 s apart",
+    "Mend the clock that is wrong; until then reach the host with an envelope bound to its boot nonce.",
+    owner="host owner",
+)
+ENVELOPE_NOT_YET = _code(
+    "SA-4321",
+    "envelope_not_yet",
+    "the envelope may not start yet",
+    "Wait for its not-before; compare the clocks of operator and host if that has passed.",
+    retryable=True,
+)
+ENVELOPE_WRONG_BOOT = _code(
+    "SA-4322",
+    "envelope_wrong_boot",
+    "the envelope is bound to another boot of an agent",
+    "Read the host's present boot nonce and sign again.",
+)
+ENVELOPE_NOT_MEMBER = _code(
+    "SA-4323",
+    "envelope_not_member",
+    "the envelope was not signed for this host",
+    "Sign again with the present list of hosts; if central sent it to a wrong host, look at central.",
+)
+ENVELOPE_EXPRESSION = _code(
+    "SA-4324",
+    "envelope_expression",
+    "the host does not match the signed target expression by what it knows of itself",
+    "Compare the host's name, room and facts with the expression.",
+)
+ENVELOPE_OTHER_FLEET = _code(
+    "SA-4325",
+    "envelope_other_fleet",
+    "the envelope is for another fleet",
+    "Check which fleet this console is logged in to.",
+)
+SIGNER_UNKNOWN = _code(
+    "SA-4326",
+    "signer_unknown",
+    "the signer is no operator of this fleet",
+    "Ask an admin to put the key into the roster; check that name and key belong together.",
+)
+SIGNER_ROLE = _code(
+    "SA-4327",
+    "signer_role",
+    "the operator's roles do not allow this kind of act",
+    "Ask an admin for the role, or let one who has it sign.",
+)
+ENVELOPE_NOT_FOR_HOSTS = _code(
+    "SA-4328",
+    "envelope_not_for_hosts",
+    "an act towards central was sent to a host",
+    "Look at central: it should have done this itself.",
+    owner="platform",
+)
+ROSTER_SIGNER = _code(
+    "SA-4340",
+    "roster_signer",
+    "the roster's signer may not sign it",
+    "Let the root, or an admin of the revision before, sign it.",
+    scope="fleet",
+)
+ROSTER_EXPIRED = _code(
+    "SA-4341",
+    "roster_expired",
+    "the roster's validity has ended",
+    "Sign a new revision; if there is one, look why it did not arrive.",
+    scope="fleet",
+)
+ROSTER_BEHIND = _code(
+    "SA-4342",
+    "roster_behind",
+    "the envelope was signed under a newer roster than this one",
+    "Carry the newer roster here first, then send the envelope again.",
+    retryable=True,
+)
+ENVELOPE_EXPIRED = _code(
+    "SA-4420",
+    "envelope_expired",
+    "the envelope's time has passed",
+    "Sign the act again.",
+)
+SIGNED_TOO_LARGE = _code(
+    "SA-4620",
+    "signed_too_large",
+    "the signed bytes are larger than one frame takes",
+    "Move data into a file and distribute it.",
+)
+SIGNED_MALFORMED = _code(
+    "SA-4621",
+    "signed_malformed",
+    "the signed bytes cannot be read",
+    "Compare the versions of console, central and agent.",
+)
+ENVELOPE_FIELD = _code(
+    "SA-4622",
+    "envelope_field",
+    "a field of the envelope is out of its bounds",
+    "The detail names the field; see the limits in docs/protocol.md.",
+)
+ROSTER_FIELD = _code(
+    "SA-4640",
+    "roster_field",
+    "a field of the roster is out of its bounds",
+    "The detail names the field.",
+    scope="fleet",
+)
+SIGNATURE_INVALID = _code(
+    "SA-4820",
+    "signature_invalid",
+    "the signature does not hold",
+    "Nothing was done. Something between signer and reader changed the bytes: find out what.",
+)
+SIGNED_NOT_CANONICAL = _code(
+    "SA-4821",
+    "signed_not_canonical",
+    "the signed bytes are not in canonical form",
+    "Sign with `opsconsole sign` or the library.",
+)
+ROSTER_OTHER_FLEET = _code(
+    "SA-4840",
+    "roster_other_fleet",
+    "the roster's root is not the pinned one",
+    "Compare the fingerprint with the one that `opsconsole up` printed; if they differ, this is another control plane.",
+    scope="fleet",
+)
+ROSTER_CHAIN = _code(
+    "SA-4841",
+    "roster_chain",
+    "the roster does not follow the one that is known",
+    "Fetch the revisions in between; two different revisions of one number mean that a key was misused.",
+    scope="fleet",
+)
+
+
+# 6: executor ------------------------------------------------------------------------------------------------------------
+
+COMMAND_SPEC = _code(
+    "SA-6001",
+    "command_spec",
+    "the keeper cannot read what to run",
+    "The detail names the field; nothing ran.",
+    owner="platform",
+)
+COMMAND_MISSING = _code(
+    "SA-6101",
+    "command_missing",
+    "the command does not exist on the host",
+    "Check the spelling, or give the full path: PATH is minimal there. For pipes and builtins use `exec --shell`.",
+)
+RUN_AS_UNKNOWN = _code(
+    "SA-6102",
+    "run_as_unknown",
+    "the user to run as does not exist on the host",
+    "Name a user that the host knows, or create it there.",
+)
+WORKING_DIRECTORY = _code(
+    "SA-6103",
+    "working_directory",
+    "the working directory cannot be entered",
+    "Check that it exists on the host and that the user may enter it.",
+)
+KEEPER_RUNNING = _code(
+    "SA-6201",
+    "keeper_running",
+    "an agent is already running on this state directory",
+    "Stop the other agent first, or give this one its own state directory.",
+    owner="host owner",
+)
+COMMAND_NOT_EXECUTABLE = _code(
+    "SA-6301",
+    "command_not_executable",
+    "the command exists but may not be executed",
+    "Check its mode and its file system's mount options, for the user that it runs as.",
+)
+RUN_AS_DENIED = _code(
+    "SA-6302",
+    "run_as_denied",
+    "the agent may not become the user to run as",
+    "Run the agent as root to switch users, or run as the agent's own user.",
+    owner="host owner",
+)
+COMMAND_TIMEOUT = _code(
+    "SA-6401",
+    "command_timeout",
+    "the command was killed because its time was up",
+    "Raise --timeout, or run it with --async; what it printed until then is kept.",
+)
+SPOOL_REFUSED = _code(
+    "SA-6501",
+    "spool_refused",
+    "there is no room to keep the command's result, so it was not started",
+    "Free disk space in the agent's state directory; errno says what the OS answered.",
+    owner="host owner",
+    retryable=True,
+)
+KEEPER_BUSY = _code(
+    "SA-6502",
+    "keeper_busy",
+    "the host already runs or keeps as many commands as it may",
+    "Wait until some have finished and their results have been collected.",
+    retryable=True,
+)
+COMMAND_OOM = _code(
+    "SA-6503",
+    "command_oom",
+    "the kernel killed the command because memory ran out",
+    "Give it more memory, or make it use less.",
+)
+KEEPER_FRAME = _code(
+    "SA-6601",
+    "keeper_frame",
+    "the keeper received bytes that its protocol does not allow",
+    "The connection was closed; agent and keeper are of different versions if it happens again.",
+    owner="platform",
+)
+SPAWN_FAILED = _code(
+    "SA-6701",
+    "spawn_failed",
+    "the operating system would not start the command",
+    "The detail names the step and errno the reason.",
+    owner="host owner",
+)
+COMMAND_INTERRUPTED = _code(
+    "SA-6702",
+    "command_interrupted",
+    "the agent's keeper stopped before the command had ended",
+    "`ran` says whether it may have had an effect: look before running it again.",
+    owner="host owner",
+)
+SPOOL_WRITE = _code(
+    "SA-6703",
+    "spool_write",
+    "the command's record could not be written to disk",
+    "Look at the health of the disk that holds the agent's state directory.",
+    owner="host owner",
+)
+SPOOL_DAMAGED = _code(
+    "SA-6801",
+    "spool_damaged",
+    "the command's record on the host is damaged",
+    "Whether it ran cannot be known: look before running it again, and check the disk.",
+    owner="host owner",
+)
+KEEPER_BUG = _code(
+    "SA-6901",
+    "keeper_bug",
+    "the keeper was asked for a move that its table does not have",
+    "Report it with the text after the colon.",
+    owner="platform",
+)
+
+# 2: central -------------------------------------------------------------------------------------------------------------
+
+JOB_UNKNOWN = _code(
+    "SA-2101",
+    "job_unknown",
+    "there is no job with this id",
+    "List what there is with `opsconsole jobs list`; old jobs may have been pruned.",
+)
+JOB_REPEATED = _code(
+    "SA-2201",
+    "job_repeated",
+    "another envelope with this job id was accepted before",
+    "Sign the request again: every job needs an id of its own.",
+)
+TARGETS_CHANGED = _code(
+    "SA-2202",
+    "targets_changed",
+    "the hosts sent along are not those that were signed",
+    "Resolve the targets and sign again; nothing was sent to anyone.",
+)
+
+# 3: room ----------------------------------------------------------------------------------------------------------------
+
+HOST_UNREACHABLE = _code(
+    "SA-3401",
+    "host_unreachable",
+    "the host was not connected before the job expired; nothing ran",
+    "See why with `opsconsole hosts`; give the job a longer --ttl to wait for hosts that come back.",
+    owner="host owner",
+    retryable=True,
+)
+HOST_LOST = _code(
+    "SA-3402",
+    "host_lost",
+    "the job was sent to the host, and no result came back by the deadline; it may have run",
+    "The result is added when the host comes back; look at the host before you repeat the command.",
+    owner="host owner",
+)
+
+# 4: channel and identity ------------------------------------------------------------------------------------------------
+
+FRAME_TOO_LARGE = _code(
+    "SA-4501",
+    "frame_too_large",
+    "a frame is larger than the protocol allows",
+    "The other side is not an opsconsole of this version, or is hostile; the connection was closed.",
+    owner="platform",
+)
+STREAM_OVERRUN = _code(
+    "SA-4502",
+    "stream_overrun",
+    "the other side sent more than it was granted",
+    "The connection was closed; the agent reconnects by itself.",
+    owner="platform",
+)
+PEER_SLOW = _code(
+    "SA-4503",
+    "peer_slow",
+    "the other side does not read what is sent to it",
+    "The connection was closed; what was not acknowledged is sent again on the next one.",
+    owner="platform",
+    retryable=True,
+)
+VERSION_MISMATCH = _code(
+    "SA-4601",
+    "version_mismatch",
+    "the two sides speak no common version of the protocol",
+    "Upgrade the older side; both versions stand in the detail.",
+    owner="platform",
+)
+FRAME_MALFORMED = _code(
+    "SA-4602",
+    "frame_malformed",
+    "bytes arrived that are not a frame of this protocol",
+    "The connection was closed; check what else connects to this port.",
+    owner="platform",
+)
+MESSAGE_MALFORMED = _code(
+    "SA-4603",
+    "message_malformed",
+    "a message cannot be read",
+    "The connection was closed; the other side is not an opsconsole of this version, or is hostile.",
+    owner="platform",
+)
+MESSAGE_UNEXPECTED = _code(
+    "SA-4604",
+    "message_unexpected",
+    "a message came that has no place at this point of the conversation",
+    "The connection was closed; the other side is not an opsconsole of this version, or is hostile.",
+    owner="platform",
+)
+IDENTITY_MISMATCH = _code(
+    "SA-4301",
+    "identity_mismatch",
+    "the agent says it is another than its certificate says",
+    "Enrol the host again with `agentd join`.",
+    owner="host owner",
+)
+REPLACED = _code(
+    "SA-4201",
+    "replaced",
+    "a newer connection of the same agent took over",
+    "Nothing to do after a reconnect; if it goes on, two hosts run with one identity: enrol one of them again.",
+    owner="host owner",
+)
+PEER_SILENT = _code(
+    "SA-4401",
+    "peer_silent",
+    "the other side said nothing for three heartbeats",
+    "The connection was closed; the agent reconnects by itself.",
+    owner="platform",
+    retryable=True,
+)
+
+# 5: agent ---------------------------------------------------------------------------------------------------------------
+
+JOURNAL_FAILED = _code(
+    "SA-5701",
+    "journal_failed",
+    "the agent could not write its journal, so it did not start the command",
+    "Free space on the host (the errno says what is short), then run the command again.",
+    owner="host owner",
+    retryable=True,
+)
+AGENT_BUSY = _code(
+    "SA-5501",
+    "agent_busy",
+    "the host has as many open commands as it takes",
+    "Wait for some to finish, or cancel them.",
+    owner="operator",
+    retryable=True,
+)
+ACT_UNSUPPORTED = _code(
+    "SA-5601",
+    "act_unsupported",
+    "this agent does not know what the job asks for",
+    "Upgrade the agent.",
+    owner="host owner",
+)
+KEEPER_LOST = _code(
+    "SA-5702",
+    "keeper_lost",
+    "the process that keeps commands running was itself killed",
+    "`ran` says whether the command may have run; look at the host before you repeat it.",
+    owner="host owner",
+)
+NEVER_STARTED = _code(
+    "SA-5401",
+    "never_started",
+    "the job expired on the host before it could be started; nothing ran",
+    "Run the command again.",
+    retryable=True,
+)
+
+# 6: executor ------------------------------------------------------------------------------------------------------------
+
+# 7: plugin --------------------------------------------------------------------------------------------------------------
+
+# 8: policy --------------------------------------------------------------------------------------------------------------
+
+# 9: self-care -----------------------------------------------------------------------------------------------------------

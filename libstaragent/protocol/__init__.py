@@ -1,0 +1,1 @@
+"""The agent wire, sans-I/O: limits, frames, messages, connection."""

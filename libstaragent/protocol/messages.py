@@ -1,0 +1,228 @@
+"""What an agent and its room say to each other: control messages, and live output.
+
+A message is a frozen `msgspec` struct, encoded as a MessagePack array that starts with the struct's number. Decoding is
+strict: another type, a missing or a further element is refused. A number is never used again for another message.
+
+    agent → room    Hello  Accepted  Started  Result  Dropped  RenewRequest  Pong  Bye
+    room → agent    Welcome  Refuse  Run  CancelRun  Watch  Credit  Settled  Rosters  Certificate  Ping  GoAway
+
+Rules: every act on a host arrives as what an operator signed (`Signed`), never as a field of ours; a message that must not
+be lost is repeated until its answer comes (Run until Accepted or Result, Result until Settled), so each is idempotent.
+"""
+
+from __future__ import annotations
+
+__all__ = (
+    "Accepted",
+    "AgentMessage",
+    "Bye",
+    "CancelRun",
+    "Certificate",
+    "Credit",
+    "Dropped",
+    "GoAway",
+    "Hello",
+    "LiveOutput",
+    "Ping",
+    "Pong",
+    "Refuse",
+    "RenewRequest",
+    "Result",
+    "RoomMessage",
+    "Rosters",
+    "Run",
+    "Settled",
+    "Started",
+    "Watch",
+    "Welcome",
+    "decode_agent_message",
+    "decode_room_message",
+    "encode_message",
+)
+
+import msgspec
+from msgspec import Struct
+
+from libstaragent import codes
+from libstaragent.model.result import TargetResult
+from libstaragent.security.signed import Signed
+
+
+class Hello(Struct, frozen=True, array_like=True, tag=1, kw_only=True, forbid_unknown_fields=True):
+    """First word of an agent. `boot_nonce` is new at every start of the agent, `connects` counts its connections for good."""
+
+    protocol_min: int
+    protocol_max: int
+    features: tuple[str, ...]
+    version: str
+    agent: str
+    boot_nonce: bytes
+    connects: int
+    clock_ms: int
+    roster: int
+    hostname: str
+    addresses: tuple[str, ...]
+    facts: dict[str, str]
+
+
+class Accepted(Struct, frozen=True, array_like=True, tag=2, forbid_unknown_fields=True):
+    """The job is in the agent's journal, on disk: it will have a result."""
+
+    job: str
+
+
+class Started(Struct, frozen=True, array_like=True, tag=3, forbid_unknown_fields=True):
+    """The command runs since `at_ms` (host's clock)."""
+
+    job: str
+    at_ms: int
+
+
+class Result(Struct, frozen=True, array_like=True, tag=4, forbid_unknown_fields=True):
+    """The end of a target; repeated until Settled."""
+
+    result: TargetResult
+
+
+class Dropped(Struct, frozen=True, array_like=True, tag=5, forbid_unknown_fields=True):
+    """`count` bytes of live output were not sent (the stored output is not affected)."""
+
+    job: str
+    count: int
+
+
+class RenewRequest(Struct, frozen=True, array_like=True, tag=6, forbid_unknown_fields=True):
+    """The agent asks for its next certificate."""
+
+    csr: bytes
+
+
+class Pong(Struct, frozen=True, array_like=True, tag=7, forbid_unknown_fields=True):
+    """Answer to Ping."""
+
+    clock_ms: int
+
+
+class Bye(Struct, frozen=True, array_like=True, tag=8, forbid_unknown_fields=True):
+    """The agent goes, and why (a code of the catalogue)."""
+
+    code: str
+    detail: str
+
+
+class Welcome(Struct, frozen=True, array_like=True, tag=32, kw_only=True, forbid_unknown_fields=True):
+    """The room takes the agent; `heartbeat_ms` is the pace of its pings."""
+
+    protocol: int
+    features: tuple[str, ...]
+    room: str
+    heartbeat_ms: int
+    clock_ms: int
+
+
+class Refuse(Struct, frozen=True, array_like=True, tag=33, forbid_unknown_fields=True):
+    """The room does not take the agent; it may try again after so long."""
+
+    code: str
+    detail: str
+    retry_after_ms: int
+
+
+class Run(Struct, frozen=True, array_like=True, tag=34, forbid_unknown_fields=True):
+    """An envelope for this host. `proof` is the host's Merkle path when the envelope holds a root; `stream` is not 0 when somebody watches."""
+
+    job: str
+    signed: Signed
+    proof: tuple[bytes, ...] | None
+    stream: int
+
+
+class CancelRun(Struct, frozen=True, array_like=True, tag=35, forbid_unknown_fields=True):
+    """An operator's signed cancel."""
+
+    signed: Signed
+
+
+class Watch(Struct, frozen=True, array_like=True, tag=36, forbid_unknown_fields=True):
+    """Send the job's live output on `stream` from now on; 0 stops it."""
+
+    job: str
+    stream: int
+
+
+class Credit(Struct, frozen=True, array_like=True, tag=37, forbid_unknown_fields=True):
+    """`count` more bytes may be sent on `stream`."""
+
+    stream: int
+    count: int
+
+
+class Settled(Struct, frozen=True, array_like=True, tag=38, forbid_unknown_fields=True):
+    """The results of these jobs are in the store, on disk."""
+
+    jobs: tuple[str, ...]
+
+
+class Rosters(Struct, frozen=True, array_like=True, tag=39, forbid_unknown_fields=True):
+    """The revisions that follow the agent's, in order."""
+
+    revisions: tuple[Signed, ...]
+
+
+class Certificate(Struct, frozen=True, array_like=True, tag=40, forbid_unknown_fields=True):
+    """The certificate asked for by RenewRequest, as PEM; empty with a code when refused."""
+
+    pem: bytes
+    code: str
+
+
+class Ping(Struct, frozen=True, array_like=True, tag=41, forbid_unknown_fields=True):
+    """Are you there."""
+
+    clock_ms: int
+
+
+class GoAway(Struct, frozen=True, array_like=True, tag=42, forbid_unknown_fields=True):
+    """Close, and come back after so long; paces the return of many agents."""
+
+    code: str
+    retry_after_ms: int
+
+
+class LiveOutput(Struct, frozen=True, array_like=True):
+    """Records of a running command, from `offset` of its record stream. Travels as a DATA frame, not as a message."""
+
+    stream: int
+    offset: int
+    data: bytes
+
+
+AgentMessage = Hello | Accepted | Started | Result | Dropped | RenewRequest | Pong | Bye
+RoomMessage = (
+    Welcome | Refuse | Run | CancelRun | Watch | Credit | Settled | Rosters | Certificate | Ping | GoAway
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_agent_decoder: msgspec.msgpack.Decoder[AgentMessage] = msgspec.msgpack.Decoder(AgentMessage)
+_room_decoder: msgspec.msgpack.Decoder[RoomMessage] = msgspec.msgpack.Decoder(RoomMessage)
+
+
+def encode_message(message: AgentMessage | RoomMessage) -> bytes:
+    """The body of a CONTROL frame."""
+    return _encoder.encode(message)
+
+
+def decode_agent_message(body: bytes) -> AgentMessage:
+    """What an agent said. Raises MESSAGE_MALFORMED."""
+    try:
+        return _agent_decoder.decode(body)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise codes.MESSAGE_MALFORMED.error(str(error)) from None
+
+
+def decode_room_message(body: bytes) -> RoomMessage:
+    """What a room said. Raises MESSAGE_MALFORMED."""
+    try:
+        return _room_decoder.decode(body)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise codes.MESSAGE_MALFORMED.error(str(error)) from None
