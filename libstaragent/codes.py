@@ -1,4 +1,4 @@
-"""The catalogue of error codes: one line of data each, in the order of their numbers.
+"""The catalogue of error codes: data, in the order of their numbers; long because it is the one place for all of them.
 
 `by_code` finds an entry from what a user typed; `opsconsole explain SA-4301` prints it and docs/errors.md is generated from
 here. A code is provoked by a test through CLI, API or wire before it may stand here. How a code is built: `libstaragent.errors`.

@@ -1,0 +1,55 @@
+"""The watch on processes left behind sees what it must: a child, and an orphan that hid in a session of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the watch reads /proc")
+
+# Starts `sleep` in a session of its own behind a parent that ends at once: what a daemon does.
+ORPHAN = (
+    "import subprocess, sys; subprocess.Popen(['sleep', '300'], start_new_session=True, stdout=2); sys.stdout.close()"
+)
+
+OFFENDER = f"""
+import subprocess, sys
+
+def test_leaves_a_child():
+    subprocess.Popen(["sleep", "300"], start_new_session=True).returncode = 0
+
+def test_leaves_an_orphan():
+    subprocess.run([sys.executable, "-c", {ORPHAN!r}], check=True)
+
+def test_leaves_nothing():
+    subprocess.run(["true"], check=True)
+"""
+
+
+def test_a_test_that_leaves_a_process_fails_and_the_process_is_ended(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(
+        (Path(__file__).parent / "conftest.py")
+        .read_text()
+        .replace("GONE_WITHIN_SECONDS = 5.0", "GONE_WITHIN_SECONDS = 0.1")
+    )
+    (tmp_path / "test_offender.py").write_text(OFFENDER)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rEf", str(tmp_path)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "NO_COLOR": "1"},
+    )
+    assert "3 passed, 2 errors" in run.stdout, run.stdout
+    assert run.stdout.count("the test left processes running: ") >= 2
+    assert "left running at the end of the session" not in run.stdout
+
+
+def test_the_short_folder_holds_a_unix_socket(short_tmp: Path) -> None:
+    assert len(os.fsencode(short_tmp)) <= 40
+    assert list(short_tmp.iterdir()) == []
