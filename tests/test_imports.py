@@ -27,8 +27,8 @@ THIRD_PARTY = CONSOLE_ONLY | SERVER_ONLY | CLIENT_ONLY | X509 | {
 }  # fmt: skip
 
 # Anonymous memory of a process that has imported the agent and does nothing yet: 9 MB with selectors, ssl, msgspec and
-# PyNaCl's bindings, measured on 3.11. The goal is 20 MB PSS for the running agent, of which file pages of interpreter and
-# libraries are 7; what an import adds here is missing there.
+# PyNaCl's bindings, measured on 3.11. The goal is 20 MB PSS for the running agent, of which file pages of our binaries
+# are 7; what an import adds here is missing there.
 AGENT_IMPORT_BUDGET_BYTES = 14 * 1024 * 1024
 
 PROBE = """
