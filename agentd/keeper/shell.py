@@ -1,0 +1,369 @@
+"""The keeper's hands: carries out what `KeeperCore` decides, on real files, processes and sockets.
+
+One thread, one selector, no timer but the core's deadline. Effects are answered at once, because each is quick: the
+slowest is an fsync.
+
+Not here: when anything is done (the core), who started us and who restarts the agent (`main`).
+
+Rules: whatever fails here becomes an answer to the core with an errno; no job's failure touches another job.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import time
+from collections import deque
+
+from agentd.keeper import link, processes
+from agentd.keeper.cgroups import Groups
+from agentd.keeper.command import Command
+from agentd.keeper.link import AgentLink
+from agentd.keeper.spawn import COOKIE, code_of_step, fork_gated
+from agentd.keeper.spoolfile import SpoolReader, SpoolWriter
+from libstaragent.codes import SPAWN_FAILED, SPOOL_WRITE
+from libstaragent.errors import StarAgentError
+from libstaragent.jobs.spool import BLANK, WHOLE, Geometry
+from libstaragent.roles import keeper_effects as act
+from libstaragent.roles.keeper import KeeperCore
+from libstaragent.roles.keeper_spec import is_job_id
+from libstaragent.roles.keeper_summary import LEFT_MAX, Usage
+
+__all__ = ("KeeperShell",)
+
+# Pipes of processes that finished commands left behind; beyond this the oldest are closed: commands need descriptors.
+LEFT_PIPES_MAX = 256
+
+
+class KeeperShell:
+    """Everything a keeper holds open. `spared` are pids that are never a job's (the agent)."""
+
+    def __init__(self, state_dir: str, *, private: tuple[int, ...]) -> None:
+        self.core = KeeperCore()
+        self.spared: set[int] = {os.getpid()}
+        self._spool_dir = os.path.join(state_dir, "spool")
+        os.makedirs(self._spool_dir, mode=0o700, exist_ok=True)
+        self._private = private
+        self._groups = Groups(state_dir)
+        self._boot_id = processes.boot_id()
+        self._selector = selectors.DefaultSelector()
+        self._commands: dict[str, Command] = {}
+        self._jobs_of_pid: dict[int, str] = {}
+        self._left_pipes: dict[int, None] = {}
+        self._link: AgentLink | None = None
+        self._listener = link.listen(os.path.join(state_dir, "keeper.sock"))
+        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        self._acts = {
+            act.CreateSpool: self._create_spool,
+            act.Fork: self._fork,
+            act.WriteStarted: self._write_started,
+            act.Release: self._release,
+            act.Abort: self._abort,
+            act.Signal: self._signal,
+            act.Census: self._census,
+            act.Drain: self._drain,
+            act.WriteFinished: self._write_finished,
+            act.DeleteSpool: self._delete_spool,
+            act.Tell: self._tell,
+        }
+
+    # The loop ---------------------------------------------------------------------------------------------------------
+
+    def watch(self, descriptor: int, callback: object) -> None:
+        """Call `callback(key_fd, mask)` whenever the descriptor can be read."""
+        self._selector.register(descriptor, selectors.EVENT_READ, callback)
+
+    def turn(self, until: float | None) -> None:
+        """Wait for events, at most until the monotonic time `until` or the core's deadline, and handle them."""
+        times = [at for at in (until, self.core.deadline()) if at is not None]
+        timeout = max(0.0, min(times) - time.monotonic()) if times else None
+        touched: dict[str, Command] = {}
+        for key, mask in self._selector.select(timeout):
+            if isinstance(key.data, Command):
+                self._serve_pipe(key.data, key.fd, mask, touched)
+            else:
+                key.data(key.fd, mask)
+        now = time.monotonic()
+        for command in touched.values():
+            if not command.sealed:
+                command.spool.flush()
+                self.perform(self.core.on_output(command.job, command.spool.packer.end, now))
+        self.perform(self.core.on_time(now))
+
+    def perform(self, effects: list[act.Effect]) -> None:
+        """Carry out effects, and what their answers lead to, in order."""
+        queue = deque(effects)
+        while queue:
+            effect = queue.popleft()
+            answer = self._acts[type(effect)](effect)
+            if answer:
+                queue.extendleft(reversed(answer))
+
+    def close(self) -> None:
+        """Let go of everything but the spools."""
+        self._drop_link()
+        self._selector.unregister(self._listener)
+        self._listener.close()
+        self._selector.close()
+        self._groups.close()
+
+    # The agent --------------------------------------------------------------------------------------------------------
+
+    def _accept(self, _descriptor: int, _mask: int) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:
+            return
+        if not link.peer_allowed(connection):
+            connection.close()
+            return
+        self._drop_link()
+        self._link = AgentLink(connection)
+        self._selector.register(connection, selectors.EVENT_READ, self._serve_link)
+        self.core.on_connected()
+
+    def _serve_link(self, _descriptor: int, mask: int) -> None:
+        current = self._link
+        if current is None:
+            return
+        if mask & selectors.EVENT_WRITE and not current.flush():
+            self._drop_link()
+            return
+        if mask & selectors.EVENT_READ:
+            try:
+                messages = current.receive()
+            except StarAgentError as problem:
+                current.send({"ev": "error", "code": problem.code.code, "detail": problem.detail})
+                messages = None
+            if messages is None:
+                self._drop_link()
+                return
+            for message in messages:
+                self.perform(self.core.on_request(message, time.monotonic()))
+        self._await_link()
+
+    def _await_link(self) -> None:
+        if self._link is not None:
+            mask = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._link.waiting else 0)
+            self._selector.modify(self._link.socket, mask, self._serve_link)
+
+    def _drop_link(self) -> None:
+        if self._link is not None:
+            self._selector.unregister(self._link.socket)
+            self._link.close()
+            self._link = None
+
+    def _tell(self, effect: act.Tell) -> None:
+        if self._link is None:
+            return
+        if self._link.send(effect.event):
+            if self._link.waiting:
+                self._await_link()
+        else:
+            self._drop_link()
+
+    # Pipes and processes ----------------------------------------------------------------------------------------------
+
+    def _serve_pipe(self, command: Command, descriptor: int, mask: int, touched: dict[str, Command]) -> None:
+        if mask & selectors.EVENT_WRITE:
+            if command.child is not None and descriptor == command.child.stdin:
+                self._feed_stdin(command)
+            return
+        if descriptor not in command.descriptors:
+            return
+        if not command.read(descriptor):
+            self._selector.unregister(descriptor)
+            self._left_pipes.pop(descriptor, None)
+        touched[command.job] = command
+
+    def _feed_stdin(self, command: Command) -> None:
+        descriptor = command.child.stdin if command.child is not None else None
+        if descriptor is not None and not command.feed_stdin():
+            self._unregister(descriptor)
+
+    def _unregister(self, descriptor: int) -> None:
+        if descriptor in self._selector.get_map():
+            self._selector.unregister(descriptor)
+
+    def on_child(self, pid: int, status: int, usage: Usage) -> None:
+        """A child was reaped that is not the agent: a command's main process, or one that a command left to us."""
+        job = self._jobs_of_pid.pop(pid, None)
+        if job is None:
+            return
+        child = self._commands[job].child if job in self._commands else None
+        failure = child.failure() if child is not None else None
+        if failure is not None:
+            step, errno, detail = failure
+            code = code_of_step(step, errno)
+            self.perform(self.core.on_exec_failed(job, errno, code, f"{step}: {detail}"))
+        self.perform(self.core.on_exited(job, status, usage, _wall_ms()))
+
+    def _members(self, job: str) -> list[processes.Process]:
+        main, start_time, ours = self.core.identity(job)
+        command = self._commands.get(job)
+        group = command.group if command is not None else self._groups.find(job)
+        return processes.members(f"{COOKIE}={job}", main, start_time, group.pids(), self.spared, same_keeper=ours)
+
+    # Effects ----------------------------------------------------------------------------------------------------------
+
+    def _create_spool(self, effect: act.CreateSpool) -> list[act.Effect]:
+        job, spec = effect.job, effect.spec
+        geometry = Geometry.for_bytes(spec.output_head, spec.output_tail)
+        reserved: dict[str, object] = {"job": job, "digest": spec.digest, "at_ms": _wall_ms()}
+        try:
+            spool = SpoolWriter.create(self._path(job), reserved, geometry)
+        except OSError as problem:
+            return self.core.on_create_failed(job, problem.errno or 0, problem.strerror or "")
+        self._commands[job] = Command(job, spool, self._groups.create(job, spec.limits.get("memory")))
+        return self.core.on_created(job)
+
+    def _fork(self, effect: act.Fork) -> list[act.Effect]:
+        command = self._commands[effect.job]
+        try:
+            child = fork_gated(effect.job, effect.spec, private=self._private)
+        except OSError as problem:
+            detail = problem.strerror or ""
+            return self.core.on_fork_failed(
+                effect.job, problem.errno or 0, SPAWN_FAILED.code, f"fork: {detail}", _wall_ms()
+            )
+        command.attach(child, effect.spec.stdin)
+        command.group.add(child.pid)
+        self._jobs_of_pid[child.pid] = effect.job
+        return self.core.on_forked(effect.job, child.pid, child.start_time, self._boot_id, _wall_ms())
+
+    def _write_started(self, effect: act.WriteStarted) -> list[act.Effect]:
+        try:
+            self._commands[effect.job].spool.write_started(effect.record)
+        except OSError as problem:
+            return self.core.on_started_failed(
+                effect.job, problem.errno or 0, SPOOL_WRITE.code, f"started: {problem.strerror}"
+            )
+        return self.core.on_started_written(effect.job, time.monotonic())
+
+    def _release(self, effect: act.Release) -> None:
+        command = self._commands[effect.job]
+        child = command.child
+        if child is None:
+            return
+        for descriptor in command.descriptors:
+            self._selector.register(descriptor, selectors.EVENT_READ, command)
+        child.release()
+        if child.stdin is not None and command.feed_stdin():
+            self._selector.register(child.stdin, selectors.EVENT_WRITE, command)
+
+    def _abort(self, effect: act.Abort) -> None:
+        child = self._commands[effect.job].child
+        if child is not None:
+            child.abort()
+
+    def _signal(self, effect: act.Signal) -> None:
+        members = self._members(effect.job)
+        if effect.how == "term":
+            for process in members:
+                processes.send(process, signal.SIGTERM)
+                # A stopped process would sleep through the TERM.
+                processes.send(process, signal.SIGCONT)
+            return
+        command = self._commands.get(effect.job)
+        (command.group if command is not None else self._groups.find(effect.job)).kill()
+        for process in members:
+            processes.send(process, signal.SIGKILL)
+
+    def _census(self, effect: act.Census) -> list[act.Effect]:
+        return self.core.on_census(effect.job, len(self._members(effect.job)), time.monotonic())
+
+    def _drain(self, effect: act.Drain) -> list[act.Effect]:
+        command = self._commands.get(effect.job)
+        if command is None:
+            return self.core.on_drained(effect.job, self._recovered_facts(effect.job), _wall_ms())
+        before = set(command.descriptors)
+        facts = command.drain()
+        self.perform(self.core.on_output(effect.job, command.spool.packer.end, time.monotonic()))
+        for descriptor in before - set(command.descriptors):
+            self._unregister(descriptor)
+        if command.child is not None and command.child.stdin is not None:
+            self._unregister(command.child.stdin)
+            command.close_stdin()
+        facts["oom"] = command.group.oom_struck()
+        left: list[processes.Process] = []
+        if command.group.pids() or processes.has_orphans(self.spared | set(self._jobs_of_pid)):
+            left = self._members(effect.job)
+        facts["left_running"] = [{"pid": process.pid, "comm": process.comm} for process in left[:LEFT_MAX]]
+        facts["left_running_count"] = len(left)
+        self._keep_pipes(command, keep=bool(left))
+        return self.core.on_drained(effect.job, facts, _wall_ms())
+
+    def _keep_pipes(self, command: Command, *, keep: bool) -> None:
+        for descriptor in command.descriptors:
+            if keep:
+                self._left_pipes[descriptor] = None
+                continue
+            self._unregister(descriptor)
+            command.close_pipe(descriptor)
+        while len(self._left_pipes) > LEFT_PIPES_MAX:
+            oldest = next(iter(self._left_pipes))
+            del self._left_pipes[oldest]
+            self._selector.get_key(oldest).data.close_pipe(oldest)
+            self._unregister(oldest)
+
+    def _recovered_facts(self, job: str) -> dict[str, object]:
+        facts: dict[str, object] = {"stdout_bytes": 0, "stderr_bytes": 0, "omitted_bytes": 0}
+        left = self._members(job)
+        facts["left_running"] = [{"pid": process.pid, "comm": process.comm} for process in left[:LEFT_MAX]]
+        facts["left_running_count"] = len(left)
+        self._groups.find(job).remove()
+        try:
+            with SpoolReader(self._path(job)) as spool:
+                facts["stdout_bytes"], facts["stderr_bytes"] = spool.stream_bytes()
+                facts["omitted_bytes"] = spool.read_output()[1]
+        except OSError:
+            return facts
+        return facts
+
+    def _write_finished(self, effect: act.WriteFinished) -> list[act.Effect]:
+        command = self._commands.get(effect.job)
+        try:
+            spool = command.spool if command is not None else SpoolWriter.reopen(self._path(effect.job))
+            try:
+                spool.write_finished(effect.summary)
+            finally:
+                if command is None:
+                    spool.close()
+        except OSError as problem:
+            return self.core.on_finished_failed(effect.job, problem.errno or 0, time.monotonic())
+        if command is not None:
+            spool.close()
+            command.group.remove()
+            del self._commands[effect.job]
+        return self.core.on_finished_written(effect.job)
+
+    def _delete_spool(self, effect: act.DeleteSpool) -> None:
+        try:
+            os.unlink(self._path(effect.job))
+        except FileNotFoundError:
+            return
+
+    def _path(self, job: str) -> str:
+        return os.path.join(self._spool_dir, job)
+
+    # After a crash ----------------------------------------------------------------------------------------------------
+
+    def recover(self) -> None:
+        """Take over every spool that a keeper before left behind."""
+        for name in sorted(os.listdir(self._spool_dir)):
+            if not is_job_id(name):
+                continue
+            try:
+                with SpoolReader(self._path(name)) as spool:
+                    reserved, started, finished = spool.reserved, spool.started, spool.finished
+            except OSError:
+                continue
+            # Nothing readable at all: what happened to it is unknown, unless it was never begun to be written.
+            what = started[0] if reserved[0] != "damaged" and finished[0] == BLANK else "damaged"
+            end = finished[1] if finished[0] == WHOLE else None
+            self.perform(self.core.on_found(name, what, started[1], end, time.monotonic()))
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
