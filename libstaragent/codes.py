@@ -50,6 +50,12 @@ TARGET_SYNTAX = _code(
     "the target expression cannot be read",
     "See `opsconsole help targets`; the caret shows where reading stopped.",
 )
+GROUP_CIRCLE = _code(
+    "SA-1002",
+    "group_circle",
+    "target groups name each other in a circle, or too deeply",
+    "Mend the groups in the roster: `opsconsole roster show` lists them.",
+)
 KEYMAP_INVALID = _code(
     "SA-1020",
     "keymap_invalid",
@@ -91,6 +97,12 @@ NO_TARGET = _code(
     "no_target",
     "the target expression matches no host",
     "Widen the expression; nothing was sent to anyone.",
+)
+GROUP_UNKNOWN = _code(
+    "SA-1103",
+    "group_unknown",
+    "the target expression names a group that the roster does not have",
+    "Check the spelling with `opsconsole roster show`; nothing was sent to anyone.",
 )
 THEME_UNKNOWN = _code(
     "SA-1121",
@@ -527,10 +539,16 @@ KEEPER_LOST = _code(
     "`ran` says whether the command may have run; look at the host before you repeat it.",
     owner="host owner",
 )
+RESULT_GONE = _code(
+    "SA-5201",
+    "result_gone",
+    "this job was on the host before, and its result was acknowledged then; it is not run again",
+    "Look for the result with `opsconsole jobs show`; to run the command again, sign it again.",
+)
 NEVER_STARTED = _code(
     "SA-5401",
     "never_started",
-    "the job expired on the host before it could be started; nothing ran",
+    "the agent was stopped after it took the job and before it started it; nothing ran",
     "Run the command again.",
     retryable=True,
 )
