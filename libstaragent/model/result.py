@@ -1,8 +1,9 @@
-"""What became of one target: a result, and the output that came with it. Frozen values; they travel and are stored as they are.
+"""What became of one target: a result, and the output that came with it. Frozen values; they travel and are stored
+as they are.
 
-`Output` holds the kept part of what a command wrote, as spool records (``u8 stream | u32 length | bytes``, stream 1 stdout,
-2 stderr) in the order in which they came: `head` from the beginning, `tail` to the end, `omitted` bytes of the record
-stream between them. The true lengths and digests are in the result, whatever was kept.
+`Output` holds the kept part of what a command wrote, as spool records (``u8 stream | u32 length | bytes``, stream 1
+stdout, 2 stderr) in the order in which they came: `head` from the beginning, `tail` to the end, `omitted` bytes of
+the record stream between them. The true lengths and digests are in the result, whatever was kept.
 """
 
 from __future__ import annotations

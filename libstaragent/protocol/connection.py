@@ -1,17 +1,18 @@
 """One agent–room connection without its socket: bytes in, messages out; messages in, bytes out.
 
-Both ends use this class; `side` says which. The conversation is a table: which message may come in which state, and where
-it leads. An illegal one raises MESSAGE_UNEXPECTED naming message, side and state: from the other side it ends the
+Both ends use this class; `side` says which. The conversation is a table: which message may come in which state, and
+where it leads. An illegal one raises MESSAGE_UNEXPECTED naming message, side and state: from the other side it ends the
 connection, from our own it is a bug.
 
     agent  opening ─Hello→ waiting ─Welcome→ open ─GoAway|Bye→ closed
                               └────Refuse──────────────────────↗
 
-Live output goes through credits: a sender has CREDIT_INITIAL bytes a stream and what the room grants; more is refused on
-arrival. Control frames leave before queued data, so a cancel never waits behind a flood. What is queued is bounded by
-OUTGOING_MAX; beyond it the peer does not read, and the connection is of no more use (PEER_SLOW).
+Live output goes through credits: a sender has CREDIT_INITIAL bytes a stream and what the room grants; more is
+refused on arrival. Control frames leave before queued data, so a cancel never waits behind a flood. What is queued
+is bounded by OUTGOING_MAX; beyond it the peer does not read, and the connection is of no more use (PEER_SLOW).
 
-Both ends watch the heartbeat: `alive(now)` is False after HEARTBEAT_MISSES intervals without a byte from the other side.
+Both ends watch the heartbeat: `alive(now)` is False after HEARTBEAT_MISSES intervals without a byte from the other
+side.
 """
 
 from __future__ import annotations
@@ -124,7 +125,9 @@ class Connection:
         return self._credit_out.get(stream, 0)
 
     def send_live(self, stream: int, offset: int, data: bytes) -> None:
-        """Queue live output; the caller has cut it to at most DATA_CHUNK bytes and to `credit`. Raises STREAM_OVERRUN."""
+        """Queue live output; the caller has cut it to at most DATA_CHUNK bytes and to `credit`. Raises
+        STREAM_OVERRUN.
+        """
         left = self._credit_out.get(stream, 0) - len(data)
         if left < 0 or self.state != "open":
             raise codes.STREAM_OVERRUN.error(f"stream {stream}: {-left} bytes over its credit")

@@ -26,15 +26,15 @@ FEATURES: tuple[str, ...] = ()
 # u32 length of what follows it: type (1), stream (4), body.
 FRAME_HEADER = 9
 
-# A whole result (64 KiB head, 128 KiB tail, its fields) fits in one frame, so that it is never half received; one hostile
-# peer costs at most this much before it is refused.
+# A whole result (64 KiB head, 128 KiB tail, its fields) fits in one frame, so that it is never half received; one
+# hostile peer costs at most this much before it is refused.
 FRAME_MAX = 256 * 1024
 
 # Live output is cut in pieces this small so that a control frame never waits behind more than one of them.
 DATA_CHUNK = 16 * 1024
 
-# What an agent may send on a stream before the room grants more: a screenful of fast output, no more than a room can hold
-# for thousands of watched targets.
+# What an agent may send on a stream before the room grants more: a screenful of fast output, no more than a room can
+# hold for thousands of watched targets.
 CREDIT_INITIAL = 64 * 1024
 
 # Watched targets on one connection. A host runs tens of commands at once, not thousands.

@@ -6,8 +6,9 @@ strict: another type, a missing or a further element is refused. A number is nev
     agent → room    Hello  Accepted  Started  Result  Dropped  RenewRequest  Pong  Bye
     room → agent    Welcome  Refuse  Run  CancelRun  Watch  Credit  Settled  Rosters  Certificate  Ping  GoAway
 
-Rules: every act on a host arrives as what an operator signed (`Signed`), never as a field of ours; a message that must not
-be lost is repeated until its answer comes (Run until Accepted or Result, Result until Settled), so each is idempotent.
+Rules: every act on a host arrives as what an operator signed (`Signed`), never as a field of ours; a message that
+must not be lost is repeated until its answer comes (Run until Accepted or Result, Result until Settled), so each is
+idempotent.
 """
 
 from __future__ import annotations
@@ -45,11 +46,14 @@ from msgspec import Struct
 
 from libstaragent import codes
 from libstaragent.model.result import TargetResult
+from libstaragent.security.membership import Proof
 from libstaragent.security.signed import Signed
 
 
 class Hello(Struct, frozen=True, array_like=True, tag=1, kw_only=True, forbid_unknown_fields=True):
-    """First word of an agent. `boot_nonce` is new at every start of the agent, `connects` counts its connections for good."""
+    """First word of an agent. `boot_nonce` is new at every start of the agent, `connects` counts its connections for
+    good.
+    """
 
     protocol_min: int
     protocol_max: int
@@ -129,11 +133,13 @@ class Refuse(Struct, frozen=True, array_like=True, tag=33, forbid_unknown_fields
 
 
 class Run(Struct, frozen=True, array_like=True, tag=34, forbid_unknown_fields=True):
-    """An envelope for this host. `proof` is the host's Merkle path when the envelope holds a root; `stream` is not 0 when somebody watches."""
+    """An envelope for this host. `proof` is the host's Merkle path when the envelope holds a root; `stream` is not 0
+    when somebody watches.
+    """
 
     job: str
     signed: Signed
-    proof: tuple[bytes, ...] | None
+    proof: Proof | None
     stream: int
 
 
@@ -198,9 +204,7 @@ class LiveOutput(Struct, frozen=True, array_like=True):
 
 
 AgentMessage = Hello | Accepted | Started | Result | Dropped | RenewRequest | Pong | Bye
-RoomMessage = (
-    Welcome | Refuse | Run | CancelRun | Watch | Credit | Settled | Rosters | Certificate | Ping | GoAway
-)
+RoomMessage = Welcome | Refuse | Run | CancelRun | Watch | Credit | Settled | Rosters | Certificate | Ping | GoAway
 
 _encoder = msgspec.msgpack.Encoder()
 _agent_decoder: msgspec.msgpack.Decoder[AgentMessage] = msgspec.msgpack.Decoder(AgentMessage)

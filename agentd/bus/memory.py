@@ -1,0 +1,113 @@
+"""The bus inside one process: what `agentd all` runs on. It dies with the process, and then so do both of its ends."""
+
+from __future__ import annotations
+
+__all__ = ("MemoryBus",)
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from agentd.bus import Delivery
+
+# A batch that was refused (the disk is full, say) is delivered again after this many seconds.
+REDELIVER_AFTER = 0.5
+
+
+class _Delivery:
+    __slots__ = ("_subject", "batch")
+
+    def __init__(self, batch: Sequence[Any], subject: _Subject) -> None:
+        self.batch = batch
+        self._subject = subject
+
+    def acknowledge(self) -> None:
+        self._subject.settled(self)
+
+    def refuse(self) -> None:
+        self._subject.again(self)
+
+
+class _Subject:
+    """One subject's queue and its single handler."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: deque[_Delivery] = deque()
+        self._out: set[_Delivery] = set()
+        self._scheduled = False
+        self.handler: Callable[[Delivery], None] | None = None
+        self.unacknowledged = 0
+
+    def put(self, batch: Sequence[Any]) -> None:
+        self._waiting.append(_Delivery(batch, self))
+        self.unacknowledged += len(batch)
+        self.wake()
+
+    def wake(self) -> None:
+        if not self._scheduled and self.handler is not None and self._waiting:
+            self._scheduled = True
+            self._loop.call_soon(self._deliver)
+
+    def settled(self, delivery: _Delivery) -> None:
+        if delivery in self._out:
+            self._out.discard(delivery)
+            self.unacknowledged -= len(delivery.batch)
+
+    def again(self, delivery: _Delivery) -> None:
+        if delivery in self._out:
+            self._out.discard(delivery)
+            self._loop.call_later(REDELIVER_AFTER, self._put_back, delivery)
+
+    def _put_back(self, delivery: _Delivery) -> None:
+        self._waiting.appendleft(delivery)
+        self.wake()
+
+    def _deliver(self) -> None:
+        self._scheduled = False
+        handler = self.handler
+        while self._waiting and handler is not None:
+            delivery = self._waiting.popleft()
+            self._out.add(delivery)
+            handler(delivery)
+
+
+class MemoryBus:
+    """A `Bus` on one event loop; not thread-safe."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._subjects: dict[str, _Subject] = {}
+        self._lossy: dict[str, Callable[[Sequence[Any]], None]] = {}
+
+    def publish(self, subject: str, batch: Sequence[Any]) -> None:
+        """See `Bus`."""
+        if batch:
+            self._subject(subject).put(batch)
+
+    def publish_lossy(self, subject: str, batch: Sequence[Any]) -> None:
+        """See `Bus`."""
+        handler = self._lossy.get(subject)
+        if handler is not None and batch:
+            handler(batch)
+
+    def subscribe(self, subject: str, handler: Callable[[Delivery], None]) -> None:
+        """See `Bus`."""
+        entry = self._subject(subject)
+        entry.handler = handler
+        entry.wake()
+
+    def subscribe_lossy(self, subject: str, handler: Callable[[Sequence[Any]], None]) -> None:
+        """See `Bus`."""
+        self._lossy[subject] = handler
+
+    def unacknowledged(self, subject: str) -> int:
+        """See `Bus`."""
+        return self._subject(subject).unacknowledged
+
+    def _subject(self, subject: str) -> _Subject:
+        entry = self._subjects.get(subject)
+        if entry is None:
+            entry = self._subjects[subject] = _Subject(self._loop)
+        return entry

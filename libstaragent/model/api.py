@@ -1,0 +1,246 @@
+"""What the HTTP API says and takes, as typed values: the OpenAPI document is made from these, the client reads into
+them.
+
+Rules: JSON by msgspec (bytes are base64), times are ms since the epoch, a name or output of a host is as hostile
+here as it was on the host: whoever shows it passes it through the sanitiser.
+"""
+
+from __future__ import annotations
+
+__all__ = (
+    "Challenge",
+    "Enrolled",
+    "Enrolment",
+    "ErrorBody",
+    "Event",
+    "EventBatch",
+    "Health",
+    "HostChanged",
+    "HostView",
+    "JobChanged",
+    "JobSubmission",
+    "JobView",
+    "Lagged",
+    "LoginRequest",
+    "OutputLive",
+    "OutputView",
+    "Session",
+    "TargetChanged",
+    "TargetView",
+    "TokenIssued",
+    "Trust",
+)
+
+from msgspec import UNSET, Struct, UnsetType
+
+from libstaragent.security.acts import Member
+from libstaragent.security.signed import Signed
+
+
+class ErrorBody(Struct, frozen=True, kw_only=True):
+    """Every refusal of the API. `code` is in the catalogue; `errno` only where the OS refused."""
+
+    code: str
+    symbol: str
+    message: str
+    remedy: str
+    retryable: bool
+    errno: int | None = None
+
+
+class HostView(Struct, frozen=True, kw_only=True):
+    """A host: what was enrolled, what it says of itself, and how its connection is (`state`: up, down or never)."""
+
+    id: str
+    name: str
+    room: str
+    state: str
+    labels: dict[str, str] = {}
+    facts: dict[str, str] = {}
+    addresses: tuple[str, ...] = ()
+    version: str = ""
+    roster: int = 0
+    clock_ahead_ms: int = 0
+    enrolled_ms: int = 0
+    changed_ms: int = 0
+    code: str = ""
+
+
+class JobView(Struct, frozen=True, kw_only=True):
+    """A job. `counts` has the number of targets in each state; they add up to `targets` always."""
+
+    id: str
+    operator: str
+    command: str
+    expression: str
+    targets: int
+    counts: dict[str, int]
+    submitted_ms: int
+    expires_ms: int
+    deadline_ms: int
+    finished_ms: int | None = None
+    cancelled: bool = False
+    source: str = ""
+
+
+class OutputView(Struct, frozen=True, kw_only=True):
+    """The kept output, as spool records: `head`, then `omitted` bytes that were not kept, then `tail`."""
+
+    head: bytes
+    omitted: int
+    tail: bytes
+
+
+class TargetView(Struct, frozen=True, kw_only=True):
+    """One target of a job. The output comes along where it was asked for."""
+
+    job: str
+    agent: str
+    host: str
+    room: str
+    state: str
+    exit_status: int | None = None
+    signal: int | None = None
+    core_dumped: bool = False
+    errno: int | None = None
+    code: str | None = None
+    detail: str = ""
+    ran: str = "no"
+    started_ms: int | None = None
+    finished_ms: int | None = None
+    received_ms: int | None = None
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    stdout_sha256: str | None = None
+    stderr_sha256: str | None = None
+    left_running: tuple[str, ...] = ()
+    left_count: int = 0
+    amendment: bool = False
+    output: OutputView | UnsetType | None = UNSET
+
+
+class JobSubmission(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of POST /v1/jobs and of a cancel: an envelope, and the hosts under its Merkle root when it has one.
+
+    A bare `Signed` is taken as well: what `opsconsole sign` prints for up to 16 hosts.
+    """
+
+    envelope: Signed
+    members: tuple[Member, ...] | None = None
+
+
+class Trust(Struct, frozen=True, kw_only=True):
+    """What a joining host or operator needs before it trusts anything; verified against the pin, not by the connection.
+
+    `rosters` is the chain, oldest first; `ca` the PEM of the fleet's CA; `room_address` where agents connect.
+    """
+
+    rosters: tuple[Signed, ...]
+    ca: str
+    room_address: str
+    version: str
+
+
+class Enrolment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A host asks to join: POST /v1/enrol."""
+
+    token: str
+    name: str
+    csr: str
+    facts: dict[str, str] = {}
+    addresses: tuple[str, ...] = ()
+
+
+class Enrolled(Struct, frozen=True, kw_only=True):
+    """The host is in: its identity and certificate (PEM)."""
+
+    agent: str
+    name: str
+    room: str
+    certificate: str
+
+
+class TokenIssued(Struct, frozen=True, kw_only=True):
+    """An enrolment token, said once."""
+
+    token: str
+    expires_ms: int
+    uses: int
+
+
+class Challenge(Struct, frozen=True):
+    """Sign this to log in: GET /v1/login."""
+
+    nonce: bytes
+
+
+class LoginRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """The challenge, signed by the operator: POST /v1/login."""
+
+    operator: str
+    nonce: bytes
+    signature: bytes
+    ttl_ms: int = 12 * 3_600_000
+
+
+class Session(Struct, frozen=True):
+    """A bearer token for reads."""
+
+    token: str
+    expires_ms: int
+
+
+class Health(Struct, frozen=True, kw_only=True):
+    """Liveness of the control plane."""
+
+    version: str
+    hosts_up: int
+    open_jobs: int
+    store: str
+    uptime_ms: int
+
+
+class HostChanged(Struct, frozen=True, tag="host"):
+    """A host came, went or changed."""
+
+    host: HostView
+
+
+class JobChanged(Struct, frozen=True, tag="job"):
+    """A job is new, moved on or ended."""
+
+    job: JobView
+
+
+class TargetChanged(Struct, frozen=True, tag="target"):
+    """A target moved on or ended; without its output."""
+
+    target: TargetView
+
+
+class OutputLive(Struct, frozen=True, tag="output"):
+    """Spool records of a running command from `offset` of its record stream, or `dropped` bytes that no view will
+    show.
+    """
+
+    job: str
+    agent: str
+    host: str
+    offset: int
+    data: bytes
+    dropped: int = 0
+
+
+class Lagged(Struct, frozen=True, tag="lagged"):
+    """This reader was too slow: `events` were not sent to it. What is stored is complete; read it again."""
+
+    events: int
+
+
+Event = HostChanged | JobChanged | TargetChanged | OutputLive | Lagged
+
+
+class EventBatch(Struct, frozen=True):
+    """One message of the event stream: what happened since the last, at most every 50 ms."""
+
+    events: tuple[Event, ...]

@@ -1,0 +1,171 @@
+"""What a room and central say to each other over the bus. Frozen values; each is idempotent, because the bus
+delivers at least once.
+
+central → room   Dispatch  CancelTargets  WatchTargets  SettledTargets  RosterRevisions  CertificateIssued
+room → central   RoomStarted  HostUp  HostDown  TargetProgress  TargetEnded  Undelivered  RenewCertificate
+room → viewers   LiveChunk  LiveDropped     (lossy: views only, never what is stored)
+"""
+
+from __future__ import annotations
+
+__all__ = (
+    "CancelTargets",
+    "CertificateIssued",
+    "Dispatch",
+    "HostDown",
+    "HostUp",
+    "LiveChunk",
+    "LiveDropped",
+    "Order",
+    "RenewCertificate",
+    "Report",
+    "RoomStarted",
+    "RosterRevisions",
+    "SettledTargets",
+    "TargetEnded",
+    "TargetProgress",
+    "Undelivered",
+    "WatchTargets",
+)
+
+from msgspec import Struct
+
+from libstaragent.model.result import TargetResult
+from libstaragent.security.membership import Proof
+from libstaragent.security.signed import Signed
+
+
+class Dispatch(Struct, frozen=True, array_like=True, tag=1):
+    """An envelope for hosts of the room: (agent, Merkle path or None) each. Not sent first after `expires_ms`,
+    forgotten after `deadline_ms`.
+
+    `again`: an earlier room process may have sent it, so it is never reported undelivered, and is offered even when
+    it has expired: the agent says what became of it.
+    """
+
+    job: str
+    signed: Signed
+    expires_ms: int
+    deadline_ms: int
+    targets: tuple[tuple[str, Proof | None], ...]
+    watch: bool
+    again: bool
+
+
+class CancelTargets(Struct, frozen=True, array_like=True, tag=2):
+    """An operator's signed cancel of `job`, for these agents."""
+
+    job: str
+    signed: Signed
+    agents: tuple[str, ...]
+
+
+class WatchTargets(Struct, frozen=True, array_like=True, tag=3):
+    """Somebody watches the live output of these targets, or nobody does any more."""
+
+    job: str
+    agents: tuple[str, ...]
+    on: bool
+
+
+class SettledTargets(Struct, frozen=True, array_like=True, tag=4):
+    """Results that are in the store, on disk: (agent, job) each."""
+
+    pairs: tuple[tuple[str, str], ...]
+
+
+class RosterRevisions(Struct, frozen=True, array_like=True, tag=5):
+    """The roster's chain, oldest first; its first has the number `first`."""
+
+    first: int
+    revisions: tuple[Signed, ...]
+
+
+class CertificateIssued(Struct, frozen=True, array_like=True, tag=6):
+    """Answer to RenewCertificate."""
+
+    agent: str
+    pem: bytes
+    code: str
+
+
+class RoomStarted(Struct, frozen=True, array_like=True, tag=16):
+    """The room is new in memory: it needs its open dispatches again, and none of its hosts is up."""
+
+    room: str
+
+
+class HostUp(Struct, frozen=True, array_like=True, tag=17, kw_only=True):
+    """An agent said HELLO."""
+
+    agent: str
+    room: str
+    version: str
+    boot_nonce: bytes
+    hostname: str
+    addresses: tuple[str, ...]
+    facts: dict[str, str]
+    roster: int
+    clock_ahead_ms: int
+    at_ms: int
+
+
+class HostDown(Struct, frozen=True, array_like=True, tag=18):
+    """An agent's connection is gone; `code` says why."""
+
+    agent: str
+    room: str
+    code: str
+    at_ms: int
+
+
+class TargetProgress(Struct, frozen=True, array_like=True, tag=19):
+    """A target is `sent`, `accepted` or `running`."""
+
+    agent: str
+    job: str
+    state: str
+    at_ms: int
+
+
+class TargetEnded(Struct, frozen=True, array_like=True, tag=20):
+    """A target's result, from the host itself."""
+
+    agent: str
+    result: TargetResult
+
+
+class Undelivered(Struct, frozen=True, array_like=True, tag=21):
+    """The job expired and was never sent to these agents: nothing ran there."""
+
+    job: str
+    agents: tuple[str, ...]
+
+
+class RenewCertificate(Struct, frozen=True, array_like=True, tag=22):
+    """An agent, known by its present certificate, asks for the next."""
+
+    agent: str
+    room: str
+    csr: bytes
+
+
+class LiveChunk(Struct, frozen=True, array_like=True, tag=23):
+    """Records of a running command from `offset` of its record stream."""
+
+    agent: str
+    job: str
+    offset: int
+    data: bytes
+
+
+class LiveDropped(Struct, frozen=True, array_like=True, tag=24):
+    """Bytes of live output that no viewer will see live."""
+
+    agent: str
+    job: str
+    count: int
+
+
+Order = Dispatch | CancelTargets | WatchTargets | SettledTargets | RosterRevisions | CertificateIssued
+Report = RoomStarted | HostUp | HostDown | TargetProgress | TargetEnded | Undelivered | RenewCertificate

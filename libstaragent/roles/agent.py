@@ -1,0 +1,554 @@
+"""The agent's decisions: what to do with each word of its room, its keeper and its disk. Pure; the shell is
+agentd/agent.
+
+It promises two things, whoever is killed when: a job runs at most once, and its result is not lost. So
+
+    accepting   the envelope was verified; its record is on the way to disk
+    starting    the record is on disk; the keeper was told (its O_EXCL spool is the second lock)
+    running     the keeper has written `started`
+    reading     the keeper has written `finished`; its spool is being read
+    reporting   the result was said, and is repeated until the store has it
+    settling    the store has it; that is on the way to disk; then the keeper may delete the spool
+
+    accepting ─persisted→ starting ─started→ running ─finished→ reading ─read→ reporting ─settled→ settling
+    ─persisted→ gone
+
+After a restart the journal says what was taken and the keeper what was started. Taken and not known to the keeper means
+that nothing ran: it is reported as `interrupted`, and never started then. Ids stay known until 24 h after they expire.
+
+How it is driven: call an input, then carry out and clear `effects` in their order, and send `connection.take()`. The
+answer to an effect is another input. `now` is monotonic seconds, `now_ms` the wall clock in ms.
+"""
+
+from __future__ import annotations
+
+__all__ = ("AgentCore", "Effect", "Follow", "Install", "Persist", "ReadSpool", "StoreRoster", "ToKeeper")
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from msgspec import Struct
+
+from libstaragent import codes
+from libstaragent.errors import Code, StarAgentError
+from libstaragent.jobs.journal import Done, Learned, Record, Taken
+from libstaragent.model.result import LeftRunning, Output, TargetResult, failed_result
+from libstaragent.protocol import messages as m
+from libstaragent.protocol.connection import AGENT, Connection
+from libstaragent.protocol.limits import DATA_CHUNK, FEATURES, PROTOCOL_MAX, PROTOCOL_MIN
+from libstaragent.security.envelope import Cancel, Envelope, Exec
+from libstaragent.security.membership import Proof
+from libstaragent.security.signed import Signed
+
+# Commands that one host has open at once, whatever an operator sends; the rest are refused, not queued without end.
+OPEN_MAX = 512
+# Cancels of jobs that are not here (yet); the oldest is forgotten.
+CANCELS_MAX = 1024
+# A result that is not acknowledged is said again; the store's commit takes milliseconds.
+RESEND_AFTER = 30.0
+# Ids are refused for so long after their envelope expired (ARCHITECTURE, Trust).
+KEEP_ID_MS = 24 * 3_600_000
+# Largest head and tail of output that fit a frame with the rest of a result.
+HEAD_MAX = 64 * 1024
+TAIL_MAX = 128 * 1024
+
+
+class Persist(Struct, frozen=True):
+    """Append to the journal; then call `persisted(token, errno)`. With `sync` the answer waits for fsync."""
+
+    token: int
+    record: Record
+    sync: bool
+
+
+class ToKeeper(Struct, frozen=True):
+    """Send a request to the keeper (`agentd.keeper`)."""
+
+    request: dict[str, Any]
+
+
+class ReadSpool(Struct, frozen=True):
+    """Read the kept output of a finished job; then call `spool_read`."""
+
+    job: str
+
+
+class Follow(Struct, frozen=True):
+    """Read at most `limit` bytes of records from `offset`; then call `followed`."""
+
+    job: str
+    offset: int
+    limit: int
+
+
+class StoreRoster(Struct, frozen=True):
+    """Keep this revision on disk: it was verified."""
+
+    signed: Signed
+
+
+class Install(Struct, frozen=True):
+    """The certificate that was asked for has come, or a code."""
+
+    pem: bytes
+    code: str
+
+
+Effect = Persist | ToKeeper | ReadSpool | Follow | StoreRoster | Install
+
+
+class Verifier:
+    """What the core needs of `libstaragent.security.authority`; the wiring page gives the real one."""
+
+    def verify(self, signed: Signed, proof: Proof | None, now_ms: int) -> Envelope:
+        """The envelope, once everything about it holds. Raises StarAgentError."""
+        raise NotImplementedError
+
+    def take_rosters(self, revisions: tuple[Signed, ...], now_ms: int) -> Signed | None:
+        """The newest revision if it is news, already believed from now on. Raises StarAgentError."""
+        raise NotImplementedError
+
+    @property
+    def roster_revision(self) -> int:
+        """The revision that is believed now; 0 before the first."""
+        raise NotImplementedError
+
+
+class _Run:
+    """One open job."""
+
+    __slots__ = (
+        "cancelled",
+        "envelope",
+        "expires_ms",
+        "following",
+        "keep_ms",
+        "last_sent",
+        "live_end",
+        "live_offset",
+        "result",
+        "started_ms",
+        "state",
+        "stream",
+        "summary",
+    )
+
+    def __init__(self, state: str, *, expires_ms: int, keep_ms: int, envelope: Envelope | None = None) -> None:
+        self.state = state
+        self.envelope = envelope
+        self.expires_ms = expires_ms
+        self.keep_ms = keep_ms
+        self.cancelled = False
+        self.started_ms: int | None = None
+        self.summary: dict[str, Any] | None = None
+        self.result: TargetResult | None = None
+        self.last_sent = 0.0
+        self.stream = 0
+        self.live_offset = 0
+        self.live_end = 0
+        self.following = False
+
+
+class AgentCore:
+    """See the module."""
+
+    def __init__(
+        self,
+        *,
+        agent: str,
+        verifier: Verifier,
+        state_of: Callable[[Code], str],
+        version: str,
+        boot_nonce: bytes,
+        hostname: str,
+        addresses: tuple[str, ...],
+        facts: dict[str, str],
+        journal: Iterable[Record] = (),
+    ) -> None:
+        self._agent = agent
+        self._verifier = verifier
+        self._state_of = state_of
+        self._version = version
+        self._boot_nonce = boot_nonce
+        self._hostname = hostname
+        self._addresses = addresses
+        self._facts = facts
+        self.effects: list[Effect] = []
+        self.connection: Connection | None = None
+        self.refused: m.Refuse | m.GoAway | None = None
+        self.open: dict[str, _Run] = {}
+        self._done: dict[str, int] = {}
+        self._cancels: dict[str, None] = {}
+        self._tokens: dict[int, tuple[str, str]] = {}
+        self._next_token = 1
+        self._keeper_up = False
+        self._recover(journal)
+
+    # The room ------------------------------------------------------------------------------------------------------
+
+    def connected(self, *, connects: int, now: float, now_ms: int) -> None:
+        """A connection to the room stands; say HELLO."""
+        self.refused = None
+        self.connection = Connection(AGENT, now=now)
+        self.connection.send(
+            m.Hello(
+                protocol_min=PROTOCOL_MIN,
+                protocol_max=PROTOCOL_MAX,
+                features=FEATURES,
+                version=self._version,
+                agent=self._agent,
+                boot_nonce=self._boot_nonce,
+                connects=connects,
+                clock_ms=now_ms,
+                roster=self._verifier.roster_revision,
+                hostname=self._hostname,
+                addresses=self._addresses,
+                facts=self._facts,
+            )
+        )
+
+    def disconnected(self) -> None:
+        """The connection is gone; what runs goes on."""
+        self.connection = None
+        for run in self.open.values():
+            run.stream = 0
+            run.following = False
+
+    def receive(self, data: bytes, *, now: float, now_ms: int) -> None:
+        """Bytes of the room. Raises a coded error when the connection is of no more use."""
+        assert self.connection is not None
+        for message in self.connection.receive(data, now):
+            self._hear(message, now, now_ms)
+        self._follow_all()
+
+    def ask_renewal(self, csr: bytes) -> bool:
+        """Ask for the next certificate; False when there is no connection now."""
+        return self._say(m.RenewRequest(csr))
+
+    def tick(self, *, now: float, now_ms: int) -> None:
+        """Repeat unacknowledged results, forget old ids. Call about once a second."""
+        for run in self.open.values():
+            if run.state == "reporting" and now - run.last_sent >= RESEND_AFTER:
+                self._report(run, now)
+        for job in [job for job, keep_ms in self._done.items() if keep_ms <= now_ms]:
+            del self._done[job]
+
+    # The disk ------------------------------------------------------------------------------------------------------
+
+    def persisted(self, token: int, errno: int | None, *, now: float) -> None:
+        """The answer to Persist: the record is on disk, or could not be written."""
+        job, kind = self._tokens.pop(token)
+        run = self.open.get(job)
+        if run is None:
+            return
+        if kind == "taken" and run.state == "accepting":
+            if errno is not None:
+                self._finish(job, failed_result(job, "spawn_failed", codes.JOURNAL_FAILED.code, errno=errno), now)
+                return
+            self._say(m.Accepted(job))
+            run.state = "starting"
+            if run.cancelled:
+                self._finish(job, TargetResult(job=job, state="cancelled", ran="no"), now)
+            elif self._keeper_up:
+                self._spawn(job, run)
+        elif kind == "done" and run.state == "settling":
+            if errno is not None:
+                run.state = "reporting"
+                return
+            del self.open[job]
+            self._done[job] = run.keep_ms
+            self.effects.append(ToKeeper({"op": "forget", "job": job}))
+
+    def spool_read(self, job: str, output: Output | None, *, now: float) -> None:
+        """The answer to ReadSpool."""
+        run = self.open.get(job)
+        if run is not None and run.state == "reading" and run.summary is not None:
+            self._finish(job, _result(job, run.summary, output), now)
+
+    def followed(self, job: str, data: bytes, *, next_offset: int, missed: int) -> None:
+        """The answer to Follow: records, where to go on, and how many bytes were overwritten before they were read."""
+        run = self.open.get(job)
+        if run is None or not run.following:
+            return
+        run.following = False
+        if missed:
+            self._say(m.Dropped(job, missed))
+        start = next_offset - len(data)
+        run.live_offset = next_offset
+        if data and run.stream and self.connection is not None and self.connection.credit(run.stream) >= len(data):
+            self.connection.send_live(run.stream, start, data)
+        self._follow(job, run)
+
+    # The keeper ----------------------------------------------------------------------------------------------------
+
+    def keeper_known(self, jobs: list[dict[str, Any]], *, now: float) -> None:
+        """The keeper is there, and this is all it has. What was taken and is not in it did not run."""
+        self._keeper_up = True
+        known = {entry["job"]: entry for entry in jobs}
+        for job, entry in known.items():
+            if job in self._done:
+                self.effects.append(ToKeeper({"op": "forget", "job": job}))
+            elif job not in self.open:
+                # A spool whose journal record is lost: it ran, so its id counts and its result is told.
+                self.open[job] = _Run("starting", expires_ms=0, keep_ms=0)
+            self.keeper_says(entry, now=now)
+        for job, run in list(self.open.items()):
+            if job in known or run.state not in ("starting", "running"):
+                continue
+            if run.envelope is not None:
+                self._spawn(job, run)
+            else:
+                self._finish(job, failed_result(job, "interrupted", codes.NEVER_STARTED.code), now)
+
+    def keeper_gone(self) -> None:
+        """The keeper's socket closed; a new keeper will tell what became of its jobs."""
+        self._keeper_up = False
+
+    def keeper_says(self, event: dict[str, Any], *, now: float) -> None:
+        """started, output, finished or refused, of one job."""
+        job = event["job"]
+        run = self.open.get(job)
+        if run is None:
+            return
+        kind = event["ev"]
+        if kind == "started" and run.state == "starting":
+            run.state = "running"
+            run.started_ms = event["at_ms"]
+            self._say(m.Started(job, event["at_ms"]))
+            if run.cancelled:
+                self._kill(job)
+            self._watch_keeper(job, run)
+        elif kind == "output":
+            run.live_end = max(run.live_end, event["end"])
+            self._follow(job, run)
+        elif kind == "finished" and run.state in ("starting", "running"):
+            run.summary = event
+            if event["stdout_bytes"] or event["stderr_bytes"]:
+                run.state = "reading"
+                self.effects.append(ReadSpool(job))
+            else:
+                self._finish(job, _result(job, event, None), now)
+        elif kind == "refused" and run.state == "starting":
+            result = failed_result(
+                job, "spawn_failed", event["code"], event.get("detail", ""), errno=event.get("errno")
+            )
+            self._finish(job, result, now)
+
+    # Inside --------------------------------------------------------------------------------------------------------
+
+    def _recover(self, journal: Iterable[Record]) -> None:
+        for record in journal:
+            if type(record) is Taken:
+                self.open[record.job] = _Run("starting", expires_ms=record.expires_ms, keep_ms=record.keep_ms)
+            elif type(record) is Done:
+                self.open.pop(record.job, None)
+                self._done[record.job] = record.keep_ms
+            elif type(record) is Learned:
+                continue
+
+    def _hear(self, message: object, now: float, now_ms: int) -> None:
+        match message:
+            case m.Run():
+                self._run(message, now, now_ms)
+            case m.Settled():
+                for job in message.jobs:
+                    self._settled(job)
+            case m.Ping():
+                self._say(m.Pong(now_ms))
+            case m.CancelRun():
+                self._cancel(message.signed, now, now_ms)
+            case m.Watch():
+                run = self.open.get(message.job)
+                if run is not None:
+                    run.stream = message.stream
+                    self._watch_keeper(message.job, run)
+            case m.Rosters():
+                self._take_rosters(message.revisions, now_ms)
+            case m.Welcome():
+                self._repeat(now)
+            case m.Refuse() | m.GoAway():
+                self.refused = message
+            case m.Certificate():
+                self.effects.append(Install(message.pem, message.code))
+            case _:
+                raise codes.MESSAGE_UNEXPECTED.error(type(message).__name__)
+
+    def _run(self, message: m.Run, now: float, now_ms: int) -> None:
+        job = message.job
+        run = self.open.get(job)
+        if run is not None:
+            self._say_again(job, run, now)
+            return
+        if job in self._done:
+            self._say(m.Result(TargetResult(job=job, state="interrupted", code=codes.RESULT_GONE.code, ran="maybe")))
+            return
+        try:
+            envelope = self._verifier.verify(message.signed, message.proof, now_ms)
+            if envelope.id != job:
+                raise codes.ACT_UNSUPPORTED.error("the room gave the envelope another job's id")
+            if not isinstance(envelope.act, Exec):
+                raise codes.ACT_UNSUPPORTED.error(type(envelope.act).__name__)
+            if len(self.open) >= OPEN_MAX:
+                raise codes.AGENT_BUSY.error(f"{OPEN_MAX} are open")
+        except StarAgentError as error:
+            state = "spawn_failed" if error.code is codes.AGENT_BUSY else self._state_of(error.code)
+            self._say(m.Result(failed_result(job, state, error.code.code, error.detail)))
+            return
+        if job in self._cancels:
+            self._say(m.Result(TargetResult(job=job, state="cancelled", ran="no")))
+            return
+        keep_ms = envelope.expires + KEEP_ID_MS
+        run = _Run("accepting", expires_ms=envelope.expires, keep_ms=keep_ms, envelope=envelope)
+        run.stream = message.stream
+        self.open[job] = run
+        self._persist(job, "taken", Taken(job, message.signed, envelope.expires, keep_ms), sync=True)
+
+    def _cancel(self, signed: Signed, now: float, now_ms: int) -> None:
+        try:
+            envelope = self._verifier.verify(signed, None, now_ms)
+        except StarAgentError:
+            # Central said the same to the operator; an unsigned cancel is nothing to a host.
+            return
+        if not isinstance(envelope.act, Cancel):
+            return
+        job = envelope.act.job
+        run = self.open.get(job)
+        if run is None:
+            self._cancels[job] = None
+            if len(self._cancels) > CANCELS_MAX:
+                del self._cancels[next(iter(self._cancels))]
+            return
+        run.cancelled = True
+        if run.state in ("starting", "running"):
+            self._kill(job)
+
+    def _kill(self, job: str) -> None:
+        self.effects.append(ToKeeper({"op": "kill", "job": job, "reason": "cancelled"}))
+
+    def _spawn(self, job: str, run: _Run) -> None:
+        assert run.envelope is not None and isinstance(run.envelope.act, Exec)
+        self.effects.append(ToKeeper({"op": "spawn", "job": job, "spec": _spec(run.envelope.act)}))
+        # Once told, the keeper is the one who knows; after a restart of the keeper nothing is told twice.
+        run.envelope = None
+
+    def _watch_keeper(self, job: str, run: _Run) -> None:
+        if run.state == "running":
+            self.effects.append(ToKeeper({"op": "watch", "job": job, "on": bool(run.stream), "from": run.live_offset}))
+
+    def _follow_all(self) -> None:
+        for job, run in self.open.items():
+            if run.stream:
+                self._follow(job, run)
+
+    def _follow(self, job: str, run: _Run) -> None:
+        if run.following or not run.stream or run.live_offset >= run.live_end or self.connection is None:
+            return
+        limit = min(self.connection.credit(run.stream), DATA_CHUNK)
+        if limit >= DATA_CHUNK:
+            run.following = True
+            self.effects.append(Follow(job, run.live_offset, limit))
+
+    def _finish(self, job: str, result: TargetResult, now: float) -> None:
+        run = self.open[job]
+        run.state = "reporting"
+        run.result = result
+        run.envelope = None
+        run.summary = None
+        self._report(run, now)
+
+    def _report(self, run: _Run, now: float) -> None:
+        assert run.result is not None
+        run.last_sent = now
+        self._say(m.Result(run.result))
+
+    def _settled(self, job: str) -> None:
+        run = self.open.get(job)
+        if run is not None and run.state == "reporting":
+            run.state = "settling"
+            if self.connection is not None and run.stream:
+                self.connection.close_stream(run.stream)
+            # Synced before the keeper deletes its spool: else a crash would find the job taken, unknown, and not run.
+            self._persist(job, "done", Done(job, run.keep_ms), sync=True)
+
+    def _repeat(self, now: float) -> None:
+        for job, run in self.open.items():
+            self._say_again(job, run, now)
+
+    def _say_again(self, job: str, run: _Run, now: float) -> None:
+        if run.state == "reporting":
+            self._report(run, now)
+        elif run.state in ("starting", "running", "reading"):
+            self._say(m.Accepted(job))
+            if run.started_ms is not None:
+                self._say(m.Started(job, run.started_ms))
+
+    def _take_rosters(self, revisions: tuple[Signed, ...], now_ms: int) -> None:
+        try:
+            signed = self._verifier.take_rosters(revisions, now_ms)
+        except StarAgentError:
+            # A roster that does not chain changes nothing; the revision in HELLO keeps telling central what is
+            # believed.
+            return
+        if signed is not None:
+            self.effects.append(StoreRoster(signed))
+
+    def _persist(self, job: str, kind: str, record: Record, *, sync: bool) -> None:
+        token = self._next_token
+        self._next_token += 1
+        self._tokens[token] = (job, kind)
+        self.effects.append(Persist(token, record, sync))
+
+    def _say(self, message: m.AgentMessage) -> bool:
+        if self.connection is None or self.connection.state != "open":
+            return False
+        self.connection.send(message)
+        return True
+
+
+def _spec(act: Exec) -> dict[str, Any]:
+    """What the keeper needs to know of a command."""
+    from base64 import b64encode
+
+    return {
+        "argv": list(act.argv),
+        "env": act.env,
+        "cwd": act.cwd,
+        "user": act.user,
+        "umask": act.umask,
+        "stdin_b64": b64encode(act.stdin).decode() if act.stdin else None,
+        "timeout_ms": act.timeout_ms,
+        "kill_grace_ms": act.kill_grace_ms,
+        "output_head": min(act.output_head, HEAD_MAX),
+        "output_tail": min(act.output_tail, TAIL_MAX),
+    }
+
+
+def _result(job: str, summary: dict[str, Any], output: Output | None) -> TargetResult:
+    """The keeper's summary as it travels."""
+    left = summary["left_running"]
+    return TargetResult(
+        job=job,
+        state=summary["state"],
+        exit_status=summary["exit_status"],
+        signal=summary["signal"],
+        core_dumped=summary["core_dumped"],
+        errno=summary["errno"],
+        code=summary["code"],
+        ran=summary["ran"],
+        started_ms=summary["started_ms"],
+        finished_ms=summary["finished_ms"],
+        user_ms=summary["user_ms"],
+        system_ms=summary["system_ms"],
+        max_rss_kb=summary["max_rss_kb"],
+        stdout_bytes=summary["stdout_bytes"],
+        stderr_bytes=summary["stderr_bytes"],
+        stdout_sha256=_digest(summary["stdout_sha256"]),
+        stderr_sha256=_digest(summary["stderr_sha256"]),
+        left_running=tuple(LeftRunning(entry["pid"], entry["comm"]) for entry in left),
+        left_count=summary.get("left_count", len(left)),
+        output=output,
+    )
+
+
+def _digest(text: str | None) -> bytes | None:
+    return bytes.fromhex(text) if text else None

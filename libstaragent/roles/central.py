@@ -1,0 +1,420 @@
+"""Central's decisions about jobs and hosts: what is accepted, where each target stands, when a job is over. Pure;
+the shell is agentd/central.
+
+Rules
+- Nothing is said before it is on disk. A batch of inputs becomes one `Decision`; the shell commits what it writes,
+  and only then calls `committed` and carries out its orders, answers and news. If the commit fails, `rolled_back`
+  undoes it here, and everyone repeats.
+- Every target ends. Three clocks see to it: the room's word that it never sent an expired order (`unreachable`), the
+  host's own result, and at the deadline (expires + timeout + grace) this process: `unreachable` for what was never
+  sent and `agent_lost` for what was.
+- A terminal state never changes. A result that comes later stands beside it as an amendment.
+- Only open jobs, and a bounded number of finished ones, are in memory; a report about another is in
+  `Decision.strange`, and the shell gives the job back with `restore`.
+
+Times are wall-clock ms by central's clock, except those inside results, which are the host's.
+"""
+
+from __future__ import annotations
+
+__all__ = ("GRACE_MS", "CentralCore", "Decision", "Ended", "HostState", "Job")
+
+import heapq
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from msgspec import Struct
+
+from libstaragent import codes
+from libstaragent.jobs.states import advances, is_terminal
+from libstaragent.model.result import TargetResult, failed_result
+from libstaragent.protocol import trunk as t
+from libstaragent.security.acts import Cancel, Envelope, Exec, Member, TargetList, TargetRoot
+from libstaragent.security.membership import MembershipTree
+from libstaragent.security.signed import Signed
+
+# Beyond expiry and timeout: the kill's own grace, a result read from disk, one reconnect of the agent and one resend.
+GRACE_MS = 60_000
+# Finished jobs whose targets are kept in memory, to recognise a result that comes again.
+RECENT_JOBS = 256
+
+
+class Job:
+    """One job in memory. `states` has one entry a target; `ended_at` is None while a target is open."""
+
+    __slots__ = (
+        "cancel",
+        "counts",
+        "deadline_ms",
+        "ended_at",
+        "envelope",
+        "id",
+        "members",
+        "open",
+        "operator",
+        "signed",
+        "source",
+        "states",
+        "submitted_ms",
+        "watched",
+    )
+
+    def __init__(
+        self, envelope: Envelope, signed: Signed, members: Sequence[Member], *, source: str, submitted_ms: int
+    ) -> None:
+        assert isinstance(envelope.act, Exec)
+        self.id = envelope.id
+        self.operator = envelope.operator
+        self.envelope = envelope
+        self.signed = signed
+        self.source = source
+        self.submitted_ms = submitted_ms
+        self.deadline_ms = envelope.expires + envelope.act.timeout_ms + envelope.act.kill_grace_ms + GRACE_MS
+        self.members: dict[str, Member] = {member.agent: member for member in members}
+        self.states: dict[str, str] = dict.fromkeys(self.members, "queued")
+        self.open = len(self.members)
+        self.counts: dict[str, int] = {"queued": self.open}
+        self.ended_at: int | None = None
+        self.cancel: Signed | None = None
+        self.watched = False
+
+    def move(self, agent: str, state: str) -> None:
+        """Put one target into another state."""
+        before = self.states[agent]
+        left = self.counts[before] - 1
+        if left:
+            self.counts[before] = left
+        else:
+            del self.counts[before]
+        self.states[agent] = state
+        self.counts[state] = self.counts.get(state, 0) + 1
+        self.open += is_terminal(before) - is_terminal(state)
+
+    def open_agents(self) -> list[str]:
+        """The targets that have not ended."""
+        return [agent for agent, state in self.states.items() if not is_terminal(state)]
+
+
+class HostState(Struct):
+    """What central knows of a host's connection now. Not durable: a room that starts again tells it anew."""
+
+    agent: str
+    room: str
+    up: bool
+    at_ms: int
+    version: str = ""
+    code: str = ""
+    roster: int = 0
+    clock_ahead_ms: int = 0
+    boot_nonce: bytes = b""
+
+
+class Ended(Struct, frozen=True, array_like=True):
+    """One result to store; `before` is the state in which the target was."""
+
+    job: str
+    agent: str
+    result: TargetResult
+    before: str
+    received_ms: int
+
+
+class Decision:
+    """What one batch changes. The first group is written; the second follows the commit."""
+
+    __slots__ = (
+        "amended",
+        "cancels",
+        "ended",
+        "finished",
+        "hosts",
+        "new_jobs",
+        "orders",
+        "progress",
+        "renewals",
+        "settle",
+        "strange",
+    )
+
+    def __init__(self) -> None:
+        self.new_jobs: list[Job] = []
+        self.ended: list[Ended] = []
+        self.amended: list[Ended] = []
+        self.cancels: list[tuple[str, Signed, int]] = []
+        self.finished: list[Job] = []
+        self.hosts: list[t.HostUp | t.HostDown] = []
+        self.settle: list[tuple[str, str, str]] = []
+        self.orders: list[tuple[str, t.Order]] = []
+        self.progress: list[tuple[str, str, str]] = []
+        self.renewals: list[t.RenewCertificate] = []
+        self.strange: list[t.Report] = []
+
+    @property
+    def writes(self) -> bool:
+        """Whether there is something to commit."""
+        return bool(self.new_jobs or self.ended or self.amended or self.cancels or self.hosts)
+
+
+class CentralCore:
+    """See the module. `verify` is `libstaragent.security.authority.verify_act`, bound to the fleet's roster."""
+
+    def __init__(self, *, verify: Callable[[Signed, int], Envelope]) -> None:
+        self._verify = verify
+        self.jobs: dict[str, Job] = {}
+        self.hosts: dict[str, HostState] = {}
+        self._recent: dict[str, None] = {}
+        self._deadlines: list[tuple[int, str]] = []
+
+    # Inputs --------------------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        signed: Signed,
+        members: Sequence[Member] | None,
+        *,
+        known: Mapping[str, Member],
+        source: str,
+        now_ms: int,
+        decision: Decision,
+        watch: bool = False,
+    ) -> Job:
+        """Take a job. `members` are the hosts under the envelope's Merkle root, `known` the fleet's hosts by agent id.
+
+        The same envelope again gives the job it made before. Raises the coded reason when it is refused.
+        """
+        envelope = self._verify(signed, now_ms)
+        if not isinstance(envelope.act, Exec) or envelope.targets is None:
+            raise codes.ACT_UNSUPPORTED.error(f"{type(envelope.act).__name__} is not a job for hosts")
+        before = self.jobs.get(envelope.id)
+        if before is not None:
+            if before.signed.payload != signed.payload:
+                raise codes.JOB_REPEATED.error(envelope.id)
+            return before
+        members = _signed_members(envelope.targets, members)
+        for member in members:
+            if known.get(member.agent) != member:
+                raise codes.HOST_UNKNOWN.error(member.name)
+        job = Job(envelope, signed, members, source=source, submitted_ms=now_ms)
+        job.watched = watch
+        self._add(job)
+        decision.new_jobs.append(job)
+        self._dispatch(job, job.open_agents(), decision, again=False)
+        return job
+
+    def cancel(self, signed: Signed, *, now_ms: int, decision: Decision) -> Job:
+        """Take an operator's cancel. Raises JOB_UNKNOWN, or the reason why it is refused; of a finished job it
+        changes nothing.
+        """
+        envelope = self._verify(signed, now_ms)
+        if not isinstance(envelope.act, Cancel):
+            raise codes.ACT_UNSUPPORTED.error(f"{type(envelope.act).__name__} is not a cancel")
+        job = self.jobs.get(envelope.act.job)
+        if job is None:
+            raise codes.JOB_UNKNOWN.error(envelope.act.job)
+        if job.open:
+            job.cancel = signed
+            decision.cancels.append((job.id, signed, now_ms))
+            for room, agents in _by_room(job, job.open_agents()).items():
+                decision.orders.append((room, t.CancelTargets(job.id, signed, tuple(agents))))
+        return job
+
+    def watch(self, job_id: str, *, on: bool, decision: Decision) -> None:
+        """Somebody looks at the live output of a job, or nobody does any more."""
+        job = self.jobs.get(job_id)
+        if job is None or job.watched == on:
+            return
+        job.watched = on
+        for room, agents in _by_room(job, job.open_agents()).items():
+            decision.orders.append((room, t.WatchTargets(job.id, tuple(agents), on)))
+
+    def reports(self, batch: Iterable[t.Report], *, now_ms: int, decision: Decision) -> None:
+        """What rooms say."""
+        for report in batch:
+            if isinstance(report, t.TargetEnded):
+                self._ended(report, now_ms, decision)
+            elif isinstance(report, t.TargetProgress):
+                self._progress(report, decision)
+            elif isinstance(report, t.HostUp):
+                self._host_up(report, decision)
+            elif isinstance(report, t.HostDown):
+                self._host_down(report, decision)
+            elif isinstance(report, t.Undelivered):
+                self._undelivered(report, now_ms, decision)
+            elif isinstance(report, t.RoomStarted):
+                self._room_started(report, decision)
+            else:
+                decision.renewals.append(report)
+
+    def tick(self, *, now_ms: int, decision: Decision) -> None:
+        """End what is past its deadline. Call about once a second."""
+        while self._deadlines and self._deadlines[0][0] <= now_ms:
+            job = self.jobs.get(heapq.heappop(self._deadlines)[1])
+            if job is None:
+                continue
+            for agent in job.open_agents():
+                never_sent = job.states[agent] == "queued"
+                state, code = ("unreachable", codes.HOST_UNREACHABLE) if never_sent else ("agent_lost", codes.HOST_LOST)
+                result = failed_result(job.id, state, code.code)
+                if not never_sent:
+                    result = TargetResult(job=job.id, state=state, code=code.code, ran="maybe")
+                self._end(job, agent, result, now_ms, decision)
+
+    # Recovery ------------------------------------------------------------------------------------------------------
+
+    def restore(self, job: Job, ended: Mapping[str, str], cancel: Signed | None) -> None:
+        """A job from the store: at start every open one, later one that a strange report named. `ended` has its
+        terminal targets.
+        """
+        for agent, state in ended.items():
+            if agent in job.states:
+                job.move(agent, state)
+        job.cancel = cancel
+        # Whether an open target was sent is not in the store; nobody may say that nothing ran there.
+        for agent in job.open_agents():
+            job.move(agent, "sent")
+        self._add(job)
+        if not job.open:
+            job.ended_at = job.submitted_ms
+            self._remember(job)
+
+    def redispatch(self, decision: Decision) -> None:
+        """Give every room its open targets again, after a start of this process."""
+        for job in self.jobs.values():
+            if job.open:
+                self._dispatch(job, job.open_agents(), decision, again=True)
+
+    # The commit ----------------------------------------------------------------------------------------------------
+
+    def committed(self, decision: Decision) -> None:
+        """The batch is on disk."""
+        for job in decision.finished:
+            self._remember(job)
+
+    def rolled_back(self, decision: Decision) -> None:
+        """The batch could not be written: nothing of it happened."""
+        for job in decision.finished:
+            job.ended_at = None
+        for entry in decision.ended:
+            job = self.jobs.get(entry.job)
+            if job is not None:
+                job.move(entry.agent, entry.before)
+                if job.open == 1:
+                    heapq.heappush(self._deadlines, (job.deadline_ms, job.id))
+        for job in decision.new_jobs:
+            self.jobs.pop(job.id, None)
+
+    # Inside --------------------------------------------------------------------------------------------------------
+
+    def _add(self, job: Job) -> None:
+        self.jobs[job.id] = job
+        if job.open:
+            heapq.heappush(self._deadlines, (job.deadline_ms, job.id))
+
+    def _remember(self, job: Job) -> None:
+        self._recent[job.id] = None
+        while len(self._recent) > RECENT_JOBS:
+            oldest = next(iter(self._recent))
+            del self._recent[oldest]
+            self.jobs.pop(oldest, None)
+
+    def _dispatch(self, job: Job, agents: list[str], decision: Decision, *, again: bool) -> None:
+        tree = MembershipTree(job.members.values()) if isinstance(job.envelope.targets, TargetRoot) else None
+        for room, here in _by_room(job, agents).items():
+            targets = tuple((agent, None if tree is None else tree.proof(agent)) for agent in here)
+            order = t.Dispatch(job.id, job.signed, job.envelope.expires, job.deadline_ms, targets, job.watched, again)
+            decision.orders.append((room, order))
+            if job.cancel is not None:
+                decision.orders.append((room, t.CancelTargets(job.id, job.cancel, tuple(here))))
+
+    def _ended(self, report: t.TargetEnded, now_ms: int, decision: Decision) -> None:
+        result = report.result
+        agent = report.agent
+        job = self.jobs.get(result.job)
+        if job is None:
+            decision.strange.append(report)
+            return
+        current = job.states.get(agent)
+        if current is None or not is_known_terminal(result.state):
+            # Not a target of this job, or no state of ours: a host may not write into others' books.
+            return
+        decision.settle.append((job.members[agent].room, agent, job.id))
+        if not is_terminal(current):
+            self._end(job, agent, result, now_ms, decision)
+        elif current in ("agent_lost", "unreachable") and result.state != current:
+            decision.amended.append(Ended(job.id, agent, result, current, now_ms))
+
+    def _end(self, job: Job, agent: str, result: TargetResult, now_ms: int, decision: Decision) -> None:
+        decision.ended.append(Ended(job.id, agent, result, job.states[agent], now_ms))
+        job.move(agent, result.state)
+        if not job.open:
+            job.ended_at = now_ms
+            decision.finished.append(job)
+
+    def _progress(self, report: t.TargetProgress, decision: Decision) -> None:
+        job = self.jobs.get(report.job)
+        if job is None or report.agent not in job.states or report.state not in ("sent", "accepted", "running"):
+            return
+        if advances(job.states[report.agent], report.state):
+            job.move(report.agent, report.state)
+            decision.progress.append((job.id, report.agent, report.state))
+
+    def _undelivered(self, report: t.Undelivered, now_ms: int, decision: Decision) -> None:
+        job = self.jobs.get(report.job)
+        if job is None:
+            return
+        for agent in report.agents:
+            if job.states.get(agent) == "queued":
+                result = failed_result(job.id, "unreachable", codes.HOST_UNREACHABLE.code)
+                self._end(job, agent, result, now_ms, decision)
+
+    def _host_up(self, report: t.HostUp, decision: Decision) -> None:
+        self.hosts[report.agent] = HostState(
+            agent=report.agent,
+            room=report.room,
+            up=True,
+            at_ms=report.at_ms,
+            version=report.version,
+            roster=report.roster,
+            clock_ahead_ms=report.clock_ahead_ms,
+            boot_nonce=report.boot_nonce,
+        )
+        decision.hosts.append(report)
+
+    def _host_down(self, report: t.HostDown, decision: Decision) -> None:
+        host = self.hosts.get(report.agent)
+        if host is None or host.room != report.room:
+            return
+        host.up, host.at_ms, host.code = False, report.at_ms, report.code
+        decision.hosts.append(report)
+
+    def _room_started(self, report: t.RoomStarted, decision: Decision) -> None:
+        for host in self.hosts.values():
+            if host.room == report.room:
+                host.up = False
+        for job in self.jobs.values():
+            here = [agent for agent in job.open_agents() if job.members[agent].room == report.room] if job.open else []
+            if here:
+                self._dispatch(job, here, decision, again=True)
+
+
+def is_known_terminal(state: str) -> bool:
+    """Whether a host may report this state."""
+    try:
+        return is_terminal(state)
+    except KeyError:
+        return False
+
+
+def _by_room(job: Job, agents: Iterable[str]) -> dict[str, list[str]]:
+    rooms: dict[str, list[str]] = {}
+    for agent in agents:
+        rooms.setdefault(job.members[agent].room, []).append(agent)
+    return rooms
+
+
+def _signed_members(targets: TargetList | TargetRoot, members: Sequence[Member] | None) -> Sequence[Member]:
+    """The frozen list of hosts, once it is what the operator signed."""
+    if isinstance(targets, TargetList):
+        return targets.members
+    if members is None or len(members) != targets.count or MembershipTree(members).root != targets.root:
+        raise codes.TARGETS_CHANGED.error(f"{0 if members is None else len(members)} hosts, {targets.count} signed")
+    return members
