@@ -171,7 +171,7 @@ def test_only_a_decided_no_refuses_one_who_does_not_know_all_labels() -> None:
     assert parse("os=macos | rack=7").may_match(agent, {})
 
 
-# Properties ------------------------------------------------------------------------------------------------------------
+# Properties -----------------------------------------------------------------------------------------------------------
 
 # An expression and, beside it, the names it means by the plainest reading.
 Meant = tuple[str, frozenset[str]]
@@ -199,7 +199,7 @@ bounds = st.tuples(st.integers(1, 8), st.integers(1, 8)).map(sorted)
 leaves: st.SearchStrategy[Meant] = st.one_of(
     st.sampled_from(sorted(NAMES)).map(lambda name: (name, frozenset((name,)))),
     st.builds(lambda k, b, s: _range(k, b[0], b[1], s), st.sampled_from(("web", "db")), bounds, st.integers(1, 3)),
-    st.sampled_from(("*", "web*", "?b0?", "*0[0-9]"[:3], "d*4", "*b*")).map(_glob),
+    st.sampled_from(("*", "web*", "?b0?", "*01", "d*4", "*b*")).map(_glob),
     st.sampled_from(("10.0.0.0/16", "10.0.0.0/14", "10.1.0.5", "fd00::4/126", "::/0", "fd00::8")).map(_network),
     st.sampled_from(("hz", "sh")).map(lambda room: (f"room={room}", _where(lambda host: host.room == room))),
     st.just(("os=l*x", _where(lambda host: host.facts["os"] == "linux"))),
