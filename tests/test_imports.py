@@ -82,7 +82,9 @@ def test_importing_the_library_loads_no_loop_no_client_and_nothing_of_the_roles(
     assert loaded.of(THIRD_PARTY | {"asyncio", "ssl", "agentd", "opsconsole"}) == []
 
 
-@pytest.mark.parametrize("core", ["libstaragent.protocol", "libstaragent.jobs", "libstaragent.roles"])
+@pytest.mark.parametrize(
+    "core", ["libstaragent.protocol", "libstaragent.jobs", "libstaragent.roles", "libstaragent.targets"]
+)
 def test_a_core_loads_nothing_that_reaches_outside(core: str) -> None:
     loaded = Loaded(*modules_of(core))
     assert loaded.of(CONSOLE_ONLY | SERVER_ONLY | CLIENT_ONLY | X509 | {"anyio", "trio", "asyncio", "ssl"}) == []
