@@ -49,7 +49,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")  # async fixtures of any scope may stand on it
 def anyio_backend() -> str:
     """The loop of an async test. The roles run on asyncio; tests of the library's client override this with both."""
     return "asyncio"

@@ -30,7 +30,7 @@ def script(name: str, *arguments: str, cwd: Path = CHECKOUT, **environment: str)
 
 @pytest.fixture
 def python_without(tmp_path: Path) -> Callable[..., str]:
-    """Makes a Python that lacks modules, as Debian's without python3-venv: a wrapper that fails where they are named."""
+    """Makes a Python that lacks modules, as Debian's without python3-venv: a wrapper that fails at their names."""
 
     def make(*words: str) -> str:
         wrapper = tmp_path / "python-without"
