@@ -16,16 +16,22 @@ __all__ = (
     "EventBatch",
     "Health",
     "HostChanged",
+    "HostPage",
     "HostView",
+    "JobAnswer",
     "JobChanged",
+    "JobPage",
     "JobSubmission",
     "JobView",
     "Lagged",
     "LoginRequest",
     "OutputLive",
     "OutputView",
+    "Resolved",
+    "RosterTaken",
     "Session",
     "TargetChanged",
+    "TargetPage",
     "TargetView",
     "TokenIssued",
     "Trust",
@@ -34,6 +40,7 @@ __all__ = (
 from msgspec import UNSET, Struct, UnsetType
 
 from libstaragent.security.acts import Member
+from libstaragent.security.login import Challenge
 from libstaragent.security.signed import Signed
 
 
@@ -83,8 +90,29 @@ class JobView(Struct, frozen=True, kw_only=True):
     source: str = ""
 
 
+class HostPage(Struct, frozen=True, kw_only=True):
+    """Hosts in the order of their names; `next` is the `after` of the following page, None on the last."""
+
+    hosts: tuple[HostView, ...]
+    next: str | None = None
+
+
+class JobPage(Struct, frozen=True, kw_only=True):
+    """Jobs, the newest first; `next` is the `before` of the following page, None on the last."""
+
+    jobs: tuple[JobView, ...]
+    next: str | None = None
+
+
+class Resolved(Struct, frozen=True, kw_only=True):
+    """The hosts that an expression means now, in the order of their names, to be frozen and signed."""
+
+    members: tuple[Member, ...]
+    revision: int
+
+
 class OutputView(Struct, frozen=True, kw_only=True):
-    """The kept output, as spool records: `head`, then `omitted` bytes that were not kept, then `tail`."""
+    """The kept output, as records: `head`, then `omitted` bytes that were not kept, then `tail`."""
 
     head: bytes
     omitted: int
@@ -117,6 +145,20 @@ class TargetView(Struct, frozen=True, kw_only=True):
     left_count: int = 0
     amendment: bool = False
     output: OutputView | UnsetType | None = UNSET
+
+
+class TargetPage(Struct, frozen=True, kw_only=True):
+    """Targets of one job by agent id, an amendment after what it amends; `next` as in HostPage."""
+
+    targets: tuple[TargetView, ...]
+    next: str | None = None
+
+
+class JobAnswer(Struct, frozen=True, kw_only=True):
+    """Answer to a submission or a cancel. `targets`, with outputs, once a waited-for job of at most 100 has ended."""
+
+    job: JobView
+    targets: tuple[TargetView, ...] | None = None
 
 
 class JobSubmission(Struct, frozen=True, forbid_unknown_fields=True):
@@ -168,19 +210,17 @@ class TokenIssued(Struct, frozen=True, kw_only=True):
     uses: int
 
 
-class Challenge(Struct, frozen=True):
-    """Sign this to log in: GET /v1/login."""
-
-    nonce: bytes
-
-
 class LoginRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """The challenge, signed by the operator: POST /v1/login."""
+    """POST /v1/login: the Challenge of GET /v1/login?operator=NAME, signed (`security.login.answer`)."""
 
-    operator: str
-    nonce: bytes
-    signature: bytes
+    answer: Signed
     ttl_ms: int = 12 * 3_600_000
+
+
+class RosterTaken(Struct, frozen=True):
+    """The newest revision that central carries: answer to POST /v1/rosters."""
+
+    revision: int
 
 
 class Session(Struct, frozen=True):
@@ -219,7 +259,7 @@ class TargetChanged(Struct, frozen=True, tag="target"):
 
 
 class OutputLive(Struct, frozen=True, tag="output"):
-    """Spool records of a running command from `offset` of its record stream, or `dropped` bytes that no view will
+    """Records of a running command from `offset` of its output, or `dropped` bytes that no view will
     show.
     """
 
