@@ -86,6 +86,18 @@ RUN_SYNTAX = _code(
     "what to run cannot be read",
     "Name targets and a command, and close every quote; F2 in the run bar hands the line to a shell.",
 )
+CONTEXT_INVALID = _code(
+    "SA-1030",
+    "context_invalid",
+    "the context file does not say where a fleet is",
+    "Mend the key that is named, or write it again with `opsconsole up`.",
+)
+COMMAND_LINE = _code(
+    "SA-1031",
+    "command_line",
+    "the command line asks for what cannot be done",
+    "See `opsconsole help`, or --help after the command's name.",
+)
 HOST_UNKNOWN = _code(
     "SA-1101",
     "host_unknown",
@@ -104,17 +116,97 @@ GROUP_UNKNOWN = _code(
     "the target expression names a group that the roster does not have",
     "Check the spelling with `opsconsole roster show`; nothing was sent to anyone.",
 )
+CODE_UNKNOWN = _code(
+    "SA-1104",
+    "code_unknown",
+    "there is no error code like this",
+    "Codes look like SA-1101; `opsconsole explain --all` lists them.",
+)
 THEME_UNKNOWN = _code(
     "SA-1121",
     "theme_unknown",
     "there is no theme of this name",
     "Use one of the names listed.",
 )
+CONTEXT_MISSING = _code(
+    "SA-1130",
+    "context_missing",
+    "it is not known which fleet is meant",
+    "Make one with `opsconsole up`, or name a context with --context FILE.",
+)
+OUTPUT_MISSING = _code(
+    "SA-1131",
+    "output_missing",
+    "no output is kept for this host in this job",
+    "See with `opsconsole jobs show` how its target ended: what never ran has no output.",
+)
 READ_ONLY = _code(
     "SA-1320",
     "read_only",
     "this console is read-only",
     "Start it without --read-only to act on hosts.",
+)
+CENTRAL_SILENT = _code(
+    "SA-1401",
+    "central_silent",
+    "central did not answer in time",
+    "Try again; if a job was being submitted, look with `opsconsole jobs list` whether it arrived.",
+    owner="platform",
+    scope="fleet",
+    retryable=True,
+)
+CENTRAL_ANSWER = _code(
+    "SA-1601",
+    "central_answer",
+    "central answered with something that is not of this API",
+    "Check the address in the context, and compare the versions of console and central.",
+    owner="platform",
+    scope="fleet",
+)
+CENTRAL_UNREACHABLE = _code(
+    "SA-1701",
+    "central_unreachable",
+    "central cannot be reached",
+    "Check that the control plane runs (`opsconsole up`) and that its address is right.",
+    owner="platform",
+    scope="fleet",
+    retryable=True,
+)
+CENTRAL_FAILED = _code(
+    "SA-1702",
+    "central_failed",
+    "central failed to answer",
+    "Look into the log of the control plane.",
+    owner="platform",
+    scope="fleet",
+    retryable=True,
+)
+CONTROL_PLANE_FAILED = _code(
+    "SA-1703",
+    "control_plane_failed",
+    "the control plane could not be started",
+    "Its own words stand in the detail; its log is in the state directory.",
+    scope="fleet",
+)
+FILE_REFUSED = _code(
+    "SA-1704",
+    "file_refused",
+    "a file cannot be read or written",
+    "The errno says why.",
+)
+CENTRAL_CERTIFICATE = _code(
+    "SA-1801",
+    "central_certificate",
+    "whoever answers is not this fleet's central: its certificate does not hold",
+    "Nothing was sent. Compare address and CA in the context; if both are right, somebody is in between.",
+    scope="fleet",
+)
+TARGETS_UNEXPECTED = _code(
+    "SA-1802",
+    "targets_unexpected",
+    "central names hosts that the target expression does not mean",
+    "Nothing was signed. Look at the control plane before you act on hosts.",
+    scope="fleet",
 )
 CONSOLE_FAULT = _code(
     "SA-1920",
@@ -126,6 +218,18 @@ CONSOLE_FAULT = _code(
 
 # 4: channel and identity ----------------------------------------------------------------------------------------------
 
+TOKEN_TERMS = _code(
+    "SA-4070",
+    "token_terms",
+    "a token cannot have these terms",
+    "The detail names the one that is out of bounds.",
+)
+KEY_MISSING = _code(
+    "SA-4180",
+    "key_missing",
+    "there is no such key",
+    "Check the name and the path; `opsconsole up` makes the first operator's key.",
+)
 MEMBERSHIP_DUPLICATE = _code(
     "SA-4220",
     "membership_duplicate",
@@ -138,6 +242,12 @@ ROSTER_OLD = _code(
     "a newer roster is known already",
     "Fetch the newest roster and sign the next revision on top of it.",
     scope="fleet",
+)
+KEY_EXISTS = _code(
+    "SA-4280",
+    "key_exists",
+    "there is a key already and it is not overwritten",
+    "Move the old key away first, or choose another name.",
 )
 ENVELOPE_CLOCK_SKEW = _code(
     "SA-4320",
@@ -217,11 +327,72 @@ ROSTER_BEHIND = _code(
     "Carry the newer roster here first, then send the envelope again.",
     retryable=True,
 )
+PEER_IDENTITY = _code(
+    "SA-4360",
+    "peer_identity",
+    "the peer's certificate names no agent",
+    "Join the host again; only certificates that central made for an agent are taken.",
+)
+CA_NOT_IN_ROSTER = _code(
+    "SA-4361",
+    "ca_not_in_roster",
+    "the certificate authority is not one that the roster names",
+    "Compare the pin; if it is right, ask an admin whether the fleet's CA was changed.",
+    scope="fleet",
+)
+TOKEN_UNKNOWN = _code(
+    "SA-4370",
+    "token_unknown",
+    "the token is wrong or was never issued",
+    "Paste it whole; if it still fails, issue a new one.",
+)
+TOKEN_USED_UP = _code(
+    "SA-4371",
+    "token_used_up",
+    "the token has no uses left",
+    "Issue a new one with enough uses.",
+)
+TOKEN_SCOPE = _code(
+    "SA-4372",
+    "token_scope",
+    "the token is not for this host",
+    "The detail says what differs: room, name or network. Issue one for this host.",
+)
+LOGIN_REFUSED = _code(
+    "SA-4373",
+    "login_refused",
+    "the login's challenge was not answered by an operator of this fleet",
+    "Ask for a new challenge and sign it with the key that is in the roster.",
+)
+BEARER_UNKNOWN = _code(
+    "SA-4374",
+    "bearer_unknown",
+    "the bearer token is wrong, or its operator is no longer in the roster",
+    "Run `opsconsole login` again.",
+)
+KEY_EXPOSED = _code(
+    "SA-4380",
+    "key_exposed",
+    "the key file can be read or changed by others, or belongs to another user",
+    "Run `chmod 600` on it as its owner, and consider whether the key has been seen.",
+)
 ENVELOPE_EXPIRED = _code(
     "SA-4420",
     "envelope_expired",
     "the envelope's time has passed",
     "Sign the act again.",
+)
+TOKEN_EXPIRED = _code(
+    "SA-4470",
+    "token_expired",
+    "the token's time has passed",
+    "Issue a new one.",
+)
+LOGIN_EXPIRED = _code(
+    "SA-4471",
+    "login_expired",
+    "the login's time has passed",
+    "Run `opsconsole login` again.",
 )
 SIGNED_TOO_LARGE = _code(
     "SA-4620",
@@ -247,6 +418,43 @@ ROSTER_FIELD = _code(
     "a field of the roster is out of its bounds",
     "The detail names the field.",
     scope="fleet",
+)
+CSR_REFUSED = _code(
+    "SA-4660",
+    "csr_refused",
+    "the certificate request cannot be signed",
+    "Let `agentd join` make it: a P-256 key and a request signed by it.",
+)
+IDENTITY_UNREADABLE = _code(
+    "SA-4661",
+    "identity_unreadable",
+    "a key or certificate file cannot be read",
+    "It must be the PEM file that was written here; make a new one if it is damaged.",
+)
+KEY_MALFORMED = _code(
+    "SA-4680",
+    "key_malformed",
+    "this is not an operator's key",
+    "The key file must be one that opsconsole wrote.",
+)
+KEY_FILE_FAILED = _code(
+    "SA-4780",
+    "key_file_failed",
+    "the key file cannot be read or written",
+    "The errno says why.",
+)
+KEYRING_ABSENT = _code(
+    "SA-4781",
+    "keyring_absent",
+    "there is no safe keyring on this system",
+    "Give a file with `--key-file PATH`; it is written with mode 0600.",
+)
+KEYRING_FAILED = _code(
+    "SA-4782",
+    "keyring_failed",
+    "the keyring refused",
+    "Unlock it and try again, or give a file with `--key-file PATH`.",
+    retryable=True,
 )
 SIGNATURE_INVALID = _code(
     "SA-4820",
@@ -302,6 +510,12 @@ WORKING_DIRECTORY = _code(
     "working_directory",
     "the working directory cannot be entered",
     "Check that it exists on the host and that the user may enter it.",
+)
+JOB_NOT_KEPT = _code(
+    "SA-6104",
+    "job_not_kept",
+    "the host's keeper has no such job",
+    "It was never started there, or its result has been collected already: see `opsconsole jobs show`.",
 )
 KEEPER_RUNNING = _code(
     "SA-6201",
@@ -544,6 +758,49 @@ RESULT_GONE = _code(
     "result_gone",
     "this job was on the host before, and its result was acknowledged then; it is not run again",
     "Look for the result with `opsconsole jobs show`; to run the command again, sign it again.",
+)
+NOT_JOINED = _code(
+    "SA-5101",
+    "not_joined",
+    "this host has not joined a fleet",
+    "Run `agentd join ADDRESS --pin FINGERPRINT` first; `opsconsole up` and `opsconsole token` print the line.",
+    owner="host owner",
+)
+ALREADY_JOINED = _code(
+    "SA-5202",
+    "already_joined",
+    "this host has joined a fleet before",
+    "Nothing to do: start `agentd agent`. To join anew, give another --state directory or remove this one.",
+    owner="host owner",
+)
+STATE_DAMAGED = _code(
+    "SA-5801",
+    "state_damaged",
+    "the agent's own state on disk cannot be read",
+    "Look at the file named in the detail; if it is lost, join again with a new --state directory.",
+    owner="host owner",
+)
+CENTRAL_UNREACHED = _code(
+    "SA-5703",
+    "central_unreached",
+    "the control plane could not be reached",
+    "Check the address, the network and that the control plane runs; nothing was changed on this host.",
+    owner="host owner",
+    retryable=True,
+)
+CENTRAL_UNREADABLE = _code(
+    "SA-5602",
+    "central_unreadable",
+    "what answers at that address is not the control plane of a fleet",
+    "Check the address; nothing was changed on this host, and no token was sent.",
+    owner="host owner",
+)
+JOIN_REFUSED = _code(
+    "SA-5301",
+    "join_refused",
+    "the control plane refused this host",
+    "The detail has its reason and its code.",
+    owner="host owner",
 )
 NEVER_STARTED = _code(
     "SA-5401",
