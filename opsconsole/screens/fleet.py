@@ -1,0 +1,104 @@
+"""The hosts: one table, and beside it the details of the host under the cursor where they are asked for."""
+
+from __future__ import annotations
+
+__all__ = ("FleetScreen",)
+
+from collections.abc import Iterable, Sequence
+
+from rich.style import Style
+from rich.text import Text
+from textual.containers import Horizontal
+from textual.widget import Widget
+from textual.widgets import Static
+
+from opsconsole.fleet_view import age, state_cell
+from opsconsole.sanitize import safe
+from opsconsole.screens.base import ConsoleScreen
+from opsconsole.source import HostRow
+from opsconsole.widgets.bindings import bindings_for
+from opsconsole.widgets.vtable import VTable
+
+
+class FleetScreen(ConsoleScreen):
+    """Every host, live."""
+
+    BINDINGS = bindings_for("hosts")
+    place = "hosts"
+    crumb = "hosts"
+    DEFAULT_CSS = """
+    FleetScreen #detail {
+        display: none; background: $surface; border-left: vkey $faint; padding: 1 2; width: 44; height: 1fr;
+    }
+    FleetScreen.-details #detail { display: block; }
+    FleetScreen.-narrow #body { layout: vertical; }
+    FleetScreen.-narrow #detail { width: 1fr; height: 11; border-left: none; border-top: solid $faint; padding: 0 2; }
+    """
+
+    def compose_body(self) -> Iterable[Widget]:
+        app = self.console_app
+        with Horizontal(id="body"):
+            yield VTable(
+                app.fleet.hosts,
+                clock=app.clock,
+                empty="No host yet: `agentd join` on a machine brings it here.",
+                id="hosts",
+            )
+            yield Static(id="detail", markup=False)
+
+    @property
+    def table(self) -> VTable[HostRow]:
+        return self.query_one("#hosts", VTable)
+
+    def run_targets(self) -> Sequence[str]:
+        return [row.name for row in self.table.selected()]
+
+    def repaint(self, now: float) -> None:
+        super().repaint(now)
+        state = (self.table.model.current, int(self.console_app.clock()), self.console_app.theme)
+        if self.has_class("-details") and state != self._shown:
+            self._shown = state
+            self.query_one("#detail", Static).update(self._detail(self.table.model.current))
+
+    _shown: object = None
+
+    def _detail(self, row: HostRow | None) -> Text:
+        palette = self.console_app.palette
+        muted = palette.roles["muted"]
+        if row is None:
+            return Text("No host under the cursor.", muted)
+        now = self.console_app.clock()
+        cell = state_cell(row.state)
+        text = Text(no_wrap=False, overflow="fold")
+        text.append(safe(row.name), palette.foreground + Style(bold=True))
+        text.append("\n")
+        text.append(cell.text, palette.roles[cell.role])
+        if row.last_seen is not None:
+            text.append(f"  seen {age(now - row.last_seen)} ago", muted)
+        text.append("\n\n")
+        facts = (
+            ("address", row.address),
+            ("room", row.room),
+            ("os", row.os),
+            ("agent", row.version),
+            ("id", row.id),
+        )
+        for name, value in facts:
+            text.append(f"{name:<9}", muted)
+            text.append(safe(value or "-") + "\n", palette.foreground)
+        if row.labels:
+            text.append("\nlabels\n", muted)
+            for name, value in row.labels:
+                text.append("  " + safe(name), palette.roles["info"])
+                text.append(" = ", muted)
+                text.append(safe(value) + "\n", palette.foreground)
+        return text
+
+    def do_host_detail(self) -> None:
+        self.toggle_class("-details")
+        self._shown = None
+
+    def leave_detail(self) -> bool:
+        shown = self.has_class("-details")
+        self.remove_class("-details")
+        return shown
