@@ -15,6 +15,8 @@ import contextlib
 import hashlib
 import os
 
+from libstaragent.roles.keeper_spec import is_job_id
+
 __all__ = ("Groups", "JobGroup")
 
 _FENCES_V1 = ("freezer", "pids")
@@ -150,10 +152,14 @@ class Groups:
         if memory is not None:
             limited = self._made(self._memory, job)
             if limited is not None:
-                _write(f"{limited}/memory.max", str(memory)) or _write(f"{limited}/memory.limit_in_bytes", str(memory))
-                _write(f"{limited}/memory.swap.max", "0") or _write(
-                    f"{limited}/memory.memsw.limit_in_bytes", str(memory)
-                )
+                for name, amount in (
+                    ("memory.max", memory),
+                    ("memory.swap.max", 0),
+                    ("memory.limit_in_bytes", memory),
+                    ("memory.memsw.limit_in_bytes", memory),
+                ):
+                    # Two names belong to version 2 and two to version 1: the others are not there to be written.
+                    _write(f"{limited}/{name}", str(amount))
         return JobGroup(fence, limited)
 
     def find(self, job: str) -> JobGroup:
@@ -172,7 +178,11 @@ class Groups:
         return None
 
     def close(self) -> None:
-        """Remove our own group if no job's group is left in it."""
+        """Remove every group in which nothing lives any more, our own too."""
         for directory in {self._fence, self._memory} - {None}:
+            with contextlib.suppress(OSError):
+                for name in os.listdir(str(directory)):
+                    if is_job_id(name):
+                        JobGroup(f"{directory}/{name}", None).remove()
             with contextlib.suppress(OSError):
                 os.rmdir(str(directory))

@@ -56,8 +56,8 @@ def start_time_of(pid: int) -> int:
 def boot_id() -> str:
     """Different after each boot; empty where the system does not say."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            return file.read().decode().strip()
     except OSError:
         return ""
 

@@ -339,6 +339,7 @@ class KeeperShell:
         return self.core.on_finished_written(effect.job)
 
     def _delete_spool(self, effect: act.DeleteSpool) -> None:
+        self._groups.find(effect.job).remove()
         try:
             os.unlink(self._path(effect.job))
         except FileNotFoundError:

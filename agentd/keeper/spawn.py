@@ -6,11 +6,13 @@ directory, and execs. What fails on the way goes back on a pipe that exec closes
 
 Not here: when the gate is opened (the core's business), and who may run what (the agent's).
 
-Rules: between fork and exec nothing but system calls and the user database; no descriptor but 0, 1 and 2 is inherited.
+Rules: between fork and exec nothing but system calls and the user database (no import: the user that it has become
+may be unable to read our files); no descriptor but 0, 1 and 2 is inherited.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import resource
@@ -176,7 +178,7 @@ def _child(job: str, spec: JobSpec, gate: int, errors: int, streams: tuple[int, 
         step = "exec"
         for number, descriptor in enumerate(_above(streams)):
             os.dup2(descriptor, number, inheritable=True)
-        os.execvpe(spec.argv[0], spec.argv, _environment(job, spec, entry))
+        _execute(spec.argv, _environment(job, spec, entry))
     except KeyError as problem:
         _report(errors, step, 0, str(problem))
     except OSError as problem:
@@ -236,9 +238,23 @@ def _enter(cwd: str | None, home: str) -> None:
 
 def _above(streams: tuple[int, int, int]) -> list[int]:
     """The same streams on descriptors above 2, so that no dup2 overwrites one that is still to be moved."""
-    import fcntl
-
     return [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3) for descriptor in streams]
+
+
+def _execute(argv: tuple[str, ...], environment: dict[str, str]) -> None:
+    """Exec by the command's own PATH, as execvp(3) does; the error is of the best candidate."""
+    if "/" in argv[0]:
+        os.execve(argv[0], argv, environment)
+    missing = OSError(ENOENT, os.strerror(ENOENT))
+    for directory in environment["PATH"].split(":"):
+        try:
+            os.execve(os.path.join(directory or ".", argv[0]), argv, environment)
+        except OSError as problem:
+            if problem.errno not in (ENOENT, ENOTDIR, EACCES):
+                raise
+            if problem.errno == EACCES:
+                missing = problem
+    raise missing
 
 
 def _environment(job: str, spec: JobSpec, entry: pwd.struct_passwd | None) -> dict[str, str]:

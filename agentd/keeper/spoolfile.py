@@ -38,8 +38,14 @@ _LOOKS = 4
 
 
 def _reserve(descriptor: int, offset: int, length: int) -> None:
-    if length:
+    if length and hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, offset, length)
+    elif length:
+        os.pwrite(descriptor, bytes(length), offset)
+
+
+# macOS has only the stronger one.
+_sync_data = getattr(os, "fdatasync", os.fsync)
 
 
 class SpoolWriter:
@@ -87,7 +93,7 @@ class SpoolWriter:
     def write_finished(self, summary: dict[str, object]) -> None:
         """Make the summary durable, and the output with it."""
         self._write_slot(FINISHED, summary)
-        os.fdatasync(self._descriptor)
+        _sync_data(self._descriptor)
 
     def _write_slot(self, slot: Slot, value: dict[str, object]) -> None:
         os.pwrite(self._descriptor, encode_slot(slot, value), slot.offset)

@@ -21,7 +21,7 @@ move that the table lacks is a bug of ours and raises SA-6901.
 
 from __future__ import annotations
 
-from libstaragent.codes import COMMAND_SPEC, KEEPER_BUSY, KEEPER_FRAME, SPOOL_REFUSED
+from libstaragent.codes import JOB_NOT_KEPT, KEEPER_BUSY, KEEPER_FRAME, SPOOL_REFUSED
 from libstaragent.errors import StarAgentError
 from libstaragent.roles.keeper_effects import (
     Abort,
@@ -72,7 +72,7 @@ class KeeperCore:
         self._live: dict[str, KeptJob] = {}
         self._stopping = False
 
-    # What the shell asks ----------------------------------------------------------------------------------------------
+    # What the shell asks -------------------------------------------------------------------------------------------
 
     @property
     def idle(self) -> bool:
@@ -97,7 +97,7 @@ class KeeperCore:
         times = [at for kept in self._live.values() if (at := kept.deadline()) is not None]
         return min(times, default=None)
 
-    # The agent --------------------------------------------------------------------------------------------------------
+    # The agent -----------------------------------------------------------------------------------------------------
 
     def on_connected(self) -> None:
         """Another agent speaks now: what the one before watched is no longer watched."""
@@ -151,7 +151,7 @@ class KeeperCore:
     def _kill(self, job: str, now: float) -> list[Effect]:
         kept = self._jobs.get(job)
         if kept is None:
-            return [Tell(job, {"ev": "error", "job": job, "code": COMMAND_SPEC.code, "detail": "no such job"})]
+            return [Tell(job, {"ev": "error", "job": job, "code": JOB_NOT_KEPT.code, "detail": ""})]
         if kept.state == "finished":
             return [Tell(job, _news(kept))]
         return self._stop(kept, "cancelled", now, None)
@@ -177,7 +177,7 @@ class KeeperCore:
         del self._jobs[job]
         return [DeleteSpool(job)]
 
-    # The way up -------------------------------------------------------------------------------------------------------
+    # The way up ----------------------------------------------------------------------------------------------------
 
     def on_created(self, job: str) -> list[Effect]:
         """The spool exists and its space is ours."""
@@ -240,7 +240,7 @@ class KeeperCore:
     def _exec_failed(self, kept: KeptJob, code: str, errno: int, detail: str) -> None:
         kept.exec_code, kept.exec_errno, kept.exec_detail = code, errno, detail
 
-    # The way down -----------------------------------------------------------------------------------------------------
+    # The way down --------------------------------------------------------------------------------------------------
 
     def on_exited(self, job: str, status: int, usage: Usage, now_ms: int) -> list[Effect]:
         """The main process has ended with this raw wait status."""

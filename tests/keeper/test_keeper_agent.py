@@ -1,0 +1,100 @@
+"""The keeper as the agent's parent: it starts it, starts it again, stops it, and weighs little."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+# An agent that says its pid and what descriptors it was born with, then waits to be ended.
+PARENT = """
+import os, signal, sys
+def agent():
+    print(os.getpid(), len(os.listdir("/proc/self/fd")), flush=True)
+    {body}
+from agentd.keeper.main import run
+raise SystemExit(run({state!r}, agent))
+"""
+
+
+def start(state: Path, body: str) -> subprocess.Popen:
+    code = PARENT.format(body=body, state=str(state))
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=REPOSITORY)
+
+
+def line(keeper: subprocess.Popen) -> list[int]:
+    assert keeper.stdout is not None
+    assert select.select([keeper.stdout], [], [], 30)[0], "the agent did not start in time"
+    return [int(word) for word in keeper.stdout.readline().split()]
+
+
+def finish(keeper: subprocess.Popen) -> int:
+    keeper.terminate()
+    try:
+        return keeper.wait(30)
+    finally:
+        assert keeper.stdout is not None
+        keeper.stdout.close()
+
+
+def test_an_agent_that_dies_is_started_again_and_inherits_nothing_of_the_keeper(tmp_path):
+    keeper = start(tmp_path / "state", "signal.pause()")
+    try:
+        first, descriptors = line(keeper)
+        os.kill(first, signal.SIGKILL)
+        second, _ = line(keeper)
+        assert second != first
+        # 0, 1, 2 and the one that lists them.
+        assert descriptors == 4
+        assert int(Path(f"/proc/{second}/stat").read_text().split()[3]) == keeper.pid
+    finally:
+        assert finish(keeper) == 0
+    assert not Path(f"/proc/{second}").exists()
+
+
+def test_an_agent_that_ignores_term_does_not_keep_the_keeper_from_leaving(tmp_path):
+    keeper = start(tmp_path / "state", "signal.signal(15, signal.SIG_IGN); print(1, flush=True)\n    signal.pause()")
+    agent, _ = line(keeper)
+    assert line(keeper) == [1]
+    assert finish(keeper) == 0
+    assert not Path(f"/proc/{agent}").exists()
+
+
+def test_an_agent_that_cannot_start_is_reported_and_tried_again(tmp_path):
+    keeper = start(tmp_path / "state", "raise SystemExit(3)")
+    try:
+        assert line(keeper) != line(keeper)
+    finally:
+        assert finish(keeper) == 0
+
+
+def test_the_keeper_loads_nothing_heavy(tmp_path):
+    script = f"""
+import sys, os, signal
+before = set(sys.modules)
+import agentd.keeper.main as main
+class Stop(main.KeeperShell):
+    def turn(self, until):
+        os.kill(os.getpid(), signal.SIGTERM)
+        super().turn(until)
+main.KeeperShell = Stop
+assert main.run({str(tmp_path)!r}, None) == 0
+print(*sorted(set(sys.modules) - before))
+"""
+    plain = [sys.executable, "-c", script]
+    loaded = set(subprocess.run(plain, capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout.split())
+    heavy = {"asyncio", "msgspec", "subprocess", "logging", "dataclasses", "typing", "threading", "inspect", "ssl"}
+    assert not heavy & loaded
+    ours = {name for name in loaded if name.partition(".")[0] in ("agentd", "libstaragent", "opsconsole", "p2p")}
+    assert ours == {
+        *("agentd", "agentd.keeper", "agentd.keeper.cgroups", "agentd.keeper.command", "agentd.keeper.link"),
+        *("agentd.keeper.main", "agentd.keeper.processes", "agentd.keeper.shell", "agentd.keeper.spawn"),
+        *("agentd.keeper.spoolfile", "libstaragent", "libstaragent.codes", "libstaragent.errors"),
+        *("libstaragent.jobs", "libstaragent.jobs.shapes", "libstaragent.jobs.spool", "libstaragent.roles"),
+        *("libstaragent.roles.keeper", "libstaragent.roles.keeper_effects", "libstaragent.roles.keeper_frames"),
+        *("libstaragent.roles.keeper_job", "libstaragent.roles.keeper_spec", "libstaragent.roles.keeper_summary"),
+    }
