@@ -1,7 +1,8 @@
 """The catalogue of error codes: data, in the order of their numbers; long because it is the one place for all of them.
 
-`by_code` finds an entry from what a user typed; `opsconsole explain SA-4301` prints it and docs/errors.md is generated from
-here. A code is provoked by a test through CLI, API or wire before it may stand here. How a code is built: `libstaragent.errors`.
+`by_code` finds an entry from what a user typed; `opsconsole explain SA-4301` prints it and docs/errors.md is
+generated from here. A code is provoked by a test through CLI, API or wire before it may stand here. How a code is
+built: `libstaragent.errors`.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def by_code(text: str) -> Code | None:
     return next((entry for entry in ALL.values() if entry.symbol == symbol), None)
 
 
-# 1: console and library -------------------------------------------------------------------------------------------------
+# 1: console and library
+# -------------------------------------------------------------------------------------------------
 
 TARGET_SYNTAX = _code(
     "SA-1001",
@@ -607,7 +609,8 @@ KEEPER_BUG = _code(
     owner="platform",
 )
 
-# 2: central -------------------------------------------------------------------------------------------------------------
+# 2: central
+# -------------------------------------------------------------------------------------------------------------
 
 JOB_UNKNOWN = _code(
     "SA-2101",
@@ -628,7 +631,8 @@ TARGETS_CHANGED = _code(
     "Resolve the targets and sign again; nothing was sent to anyone.",
 )
 
-# 3: room ----------------------------------------------------------------------------------------------------------------
+# 3: room
+# ----------------------------------------------------------------------------------------------------------------
 
 HOST_UNREACHABLE = _code(
     "SA-3401",
@@ -646,7 +650,8 @@ HOST_LOST = _code(
     owner="host owner",
 )
 
-# 4: channel and identity ------------------------------------------------------------------------------------------------
+# 4: channel and identity
+# ------------------------------------------------------------------------------------------------
 
 FRAME_TOO_LARGE = _code(
     "SA-4501",
@@ -721,7 +726,8 @@ PEER_SILENT = _code(
     retryable=True,
 )
 
-# 5: agent ---------------------------------------------------------------------------------------------------------------
+# 5: agent
+# ---------------------------------------------------------------------------------------------------------------
 
 JOURNAL_FAILED = _code(
     "SA-5701",
@@ -812,8 +818,11 @@ NEVER_STARTED = _code(
 
 # 6: executor ----------------------------------------------------------------------------------------------------------
 
-# 7: plugin --------------------------------------------------------------------------------------------------------------
+# 7: plugin
+# --------------------------------------------------------------------------------------------------------------
 
-# 8: policy --------------------------------------------------------------------------------------------------------------
+# 8: policy
+# --------------------------------------------------------------------------------------------------------------
 
-# 9: self-care -----------------------------------------------------------------------------------------------------------
+# 9: self-care
+# -----------------------------------------------------------------------------------------------------------

@@ -12,10 +12,11 @@
     ├── IntegrityError    SA-?8??  a signature, digest or chain does not hold
     └── Bug               SA-?9??  ours to mend
 
-A code is ``SA-LCNN``: L the layer (1 console and library, 2 central, 3 room, 4 channel and identity, 5 agent, 6 executor,
-7 plugin, 8 policy, 9 self-care, A transfer, B stack, C release), C the class above, NN a number that never changes its
-meaning. The catalogue itself is `libstaragent.codes`; nothing raises a StarAgentError except through `Code.error`, so no
-failure is without a code. Exit status, signal and errno of a command are fields of its result, never part of a code.
+A code is ``SA-LCNN``: L the layer (1 console and library, 2 central, 3 room, 4 channel and identity, 5 agent, 6
+executor, 7 plugin, 8 policy, 9 self-care, A transfer, B stack, C release), C the class above, NN a number that never
+changes its meaning. The catalogue itself is `libstaragent.codes`; nothing raises a StarAgentError except through
+`Code.error`, so no failure is without a code. Exit status, signal and errno of a command are fields of its result,
+never part of a code.
 
 Rules: light (the agent and its keeper import it); no I/O; a message says what to do next.
 """
@@ -39,7 +40,9 @@ __all__ = (
 
 
 class StarAgentError(Exception):
-    """Any failure of opsconsole; `code` says which, `detail` what about it, `errno` the OS's number if it was the OS."""
+    """Any failure of opsconsole; `code` says which, `detail` what about it, `errno` the OS's number if it was the
+    OS.
+    """
 
     def __init__(self, code: Code, detail: str = "", *, errno: int | None = None) -> None:
         super().__init__(code, detail, errno)

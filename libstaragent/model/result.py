@@ -1,16 +1,17 @@
 """What became of one target: a result, and the output that came with it. Frozen values; they travel and are stored
 as they are.
 
-`Output` holds the kept part of what a command wrote, as spool records (``u8 stream | u32 length | bytes``, stream 1
-stdout, 2 stderr) in the order in which they came: `head` from the beginning, `tail` to the end, `omitted` bytes of
-the record stream between them. The true lengths and digests are in the result, whatever was kept.
+`Output` holds the kept part of what a command wrote, as records (``u8 stream | u32 length | bytes``, stream 1 stdout,
+2 stderr) in the order in which they came: `head` from the beginning, `tail` to the end. Offsets and `omitted` count
+bytes of output, both streams together and without the records' own headers. The true lengths and digests are in the
+result, whatever was kept.
 """
 
 from __future__ import annotations
 
-__all__ = ("TERMINAL", "LeftRunning", "Output", "TargetResult", "failed_result", "records")
+__all__ = ("TERMINAL", "LeftRunning", "Output", "TargetResult", "encode_records", "failed_result", "records")
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from struct import Struct as _Layout
 
 from msgspec import Struct
@@ -45,7 +46,7 @@ class LeftRunning(Struct, frozen=True, array_like=True):
 
 
 class Output(Struct, frozen=True, array_like=True):
-    """The kept records of a run: `head`, then `omitted` bytes that were not kept, then `tail`."""
+    """The kept records of a run: `head`, then `omitted` bytes of output that were not kept, then `tail`."""
 
     head: bytes = b""
     omitted: int = 0
@@ -81,6 +82,11 @@ class TargetResult(Struct, frozen=True, array_like=True, kw_only=True):
 def failed_result(job: str, state: str, code: str, detail: str = "", *, errno: int | None = None) -> TargetResult:
     """The result of a target on which nothing was started."""
     return TargetResult(job=job, state=state, code=code, detail=detail[:1000], errno=errno, ran="no")
+
+
+def encode_records(pairs: Iterable[tuple[int, bytes]]) -> bytes:
+    """Records as they travel and are stored."""
+    return b"".join(_RECORD.pack(stream, len(data)) + data for stream, data in pairs)
 
 
 def records(data: bytes) -> Iterator[tuple[int, bytes]]:

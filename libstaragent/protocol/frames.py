@@ -1,7 +1,7 @@
 """Frames: ``u32 length | u8 type | u32 stream | body``, big-endian; length counts everything after itself.
 
 Two types. CONTROL bodies are MessagePack (`libstaragent.protocol.messages`) on stream 0. DATA bodies are live output
-of the run that owns the stream: ``u64 offset`` in the run's record stream, then raw spool records.
+of the run that owns the stream: ``u64 offset`` in the run's output, then records (`libstaragent.model.result`).
 
 Rules: a length outside 5..FRAME_MAX or an unknown type is refused when the nine header bytes are there, before a
 byte of the body is kept; any split of the bytes gives the same frames.

@@ -196,7 +196,7 @@ class GoAway(Struct, frozen=True, array_like=True, tag=42, forbid_unknown_fields
 
 
 class LiveOutput(Struct, frozen=True, array_like=True):
-    """Records of a running command, from `offset` of its record stream. Travels as a DATA frame, not as a message."""
+    """Records of a running command, from `offset` of its output. Travels as a DATA frame, not as a message."""
 
     stream: int
     offset: int

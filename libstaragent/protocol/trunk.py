@@ -151,7 +151,7 @@ class RenewCertificate(Struct, frozen=True, array_like=True, tag=22):
 
 
 class LiveChunk(Struct, frozen=True, array_like=True, tag=23):
-    """Records of a running command from `offset` of its record stream."""
+    """Records of a running command from `offset` of its output."""
 
     agent: str
     job: str

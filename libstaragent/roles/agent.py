@@ -22,20 +22,20 @@ answer to an effect is another input. `now` is monotonic seconds, `now_ms` the w
 
 from __future__ import annotations
 
-__all__ = ("AgentCore", "Effect", "Follow", "Install", "Persist", "ReadSpool", "StoreRoster", "ToKeeper")
+__all__ = ("AgentCore", "Verifier")
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
-
-from msgspec import Struct
 
 from libstaragent import codes
 from libstaragent.errors import Code, StarAgentError
 from libstaragent.jobs.journal import Done, Learned, Record, Taken
-from libstaragent.model.result import LeftRunning, Output, TargetResult, failed_result
+from libstaragent.model.result import Output, TargetResult, encode_records, failed_result
 from libstaragent.protocol import messages as m
 from libstaragent.protocol.connection import AGENT, Connection
 from libstaragent.protocol.limits import DATA_CHUNK, FEATURES, PROTOCOL_MAX, PROTOCOL_MIN
+from libstaragent.roles.agent_effects import Effect, Follow, Install, Persist, ReadSpool, StoreRoster, ToKeeper
+from libstaragent.roles.agent_run import LocalRun, keeper_spec, result_of
 from libstaragent.security.envelope import Cancel, Envelope, Exec
 from libstaragent.security.membership import Proof
 from libstaragent.security.signed import Signed
@@ -48,53 +48,6 @@ CANCELS_MAX = 1024
 RESEND_AFTER = 30.0
 # Ids are refused for so long after their envelope expired (ARCHITECTURE, Trust).
 KEEP_ID_MS = 24 * 3_600_000
-# Largest head and tail of output that fit a frame with the rest of a result.
-HEAD_MAX = 64 * 1024
-TAIL_MAX = 128 * 1024
-
-
-class Persist(Struct, frozen=True):
-    """Append to the journal; then call `persisted(token, errno)`. With `sync` the answer waits for fsync."""
-
-    token: int
-    record: Record
-    sync: bool
-
-
-class ToKeeper(Struct, frozen=True):
-    """Send a request to the keeper (`agentd.keeper`)."""
-
-    request: dict[str, Any]
-
-
-class ReadSpool(Struct, frozen=True):
-    """Read the kept output of a finished job; then call `spool_read`."""
-
-    job: str
-
-
-class Follow(Struct, frozen=True):
-    """Read at most `limit` bytes of records from `offset`; then call `followed`."""
-
-    job: str
-    offset: int
-    limit: int
-
-
-class StoreRoster(Struct, frozen=True):
-    """Keep this revision on disk: it was verified."""
-
-    signed: Signed
-
-
-class Install(Struct, frozen=True):
-    """The certificate that was asked for has come, or a code."""
-
-    pem: bytes
-    code: str
-
-
-Effect = Persist | ToKeeper | ReadSpool | Follow | StoreRoster | Install
 
 
 class Verifier:
@@ -112,41 +65,6 @@ class Verifier:
     def roster_revision(self) -> int:
         """The revision that is believed now; 0 before the first."""
         raise NotImplementedError
-
-
-class _Run:
-    """One open job."""
-
-    __slots__ = (
-        "cancelled",
-        "envelope",
-        "expires_ms",
-        "following",
-        "keep_ms",
-        "last_sent",
-        "live_end",
-        "live_offset",
-        "result",
-        "started_ms",
-        "state",
-        "stream",
-        "summary",
-    )
-
-    def __init__(self, state: str, *, expires_ms: int, keep_ms: int, envelope: Envelope | None = None) -> None:
-        self.state = state
-        self.envelope = envelope
-        self.expires_ms = expires_ms
-        self.keep_ms = keep_ms
-        self.cancelled = False
-        self.started_ms: int | None = None
-        self.summary: dict[str, Any] | None = None
-        self.result: TargetResult | None = None
-        self.last_sent = 0.0
-        self.stream = 0
-        self.live_offset = 0
-        self.live_end = 0
-        self.following = False
 
 
 class AgentCore:
@@ -176,7 +94,7 @@ class AgentCore:
         self.effects: list[Effect] = []
         self.connection: Connection | None = None
         self.refused: m.Refuse | m.GoAway | None = None
-        self.open: dict[str, _Run] = {}
+        self.open: dict[str, LocalRun] = {}
         self._done: dict[str, int] = {}
         self._cancels: dict[str, None] = {}
         self._tokens: dict[int, tuple[str, str]] = {}
@@ -263,35 +181,39 @@ class AgentCore:
         """The answer to ReadSpool."""
         run = self.open.get(job)
         if run is not None and run.state == "reading" and run.summary is not None:
-            self._finish(job, _result(job, run.summary, output), now)
+            self._finish(job, result_of(job, run.summary, output), now)
 
-    def followed(self, job: str, data: bytes, *, next_offset: int, missed: int) -> None:
-        """The answer to Follow: records, where to go on, and how many bytes were overwritten before they were read."""
+    def followed(self, job: str, pairs: Sequence[tuple[int, bytes]], *, next_offset: int, missed: int) -> None:
+        """The answer to Follow: records, the offset after them, and how many bytes were overwritten before them."""
         run = self.open.get(job)
         if run is None or not run.following:
             return
         run.following = False
+        run.live_offset = next_offset
         if missed:
             self._say(m.Dropped(job, missed))
-        start = next_offset - len(data)
-        run.live_offset = next_offset
-        if data and run.stream and self.connection is not None and self.connection.credit(run.stream) >= len(data):
-            self.connection.send_live(run.stream, start, data)
+        if pairs and run.stream and self.connection is not None and self.connection.state == "open":
+            start = next_offset - sum(len(data) for _, data in pairs)
+            self.connection.send_live(run.stream, start, encode_records(pairs))
         self._follow(job, run)
 
     # The keeper ----------------------------------------------------------------------------------------------------
 
-    def keeper_known(self, jobs: list[dict[str, Any]], *, now: float) -> None:
+    def keeper_known(self, jobs: Iterable[dict[str, Any]], *, now: float) -> None:
         """The keeper is there, and this is all it has. What was taken and is not in it did not run."""
         self._keeper_up = True
         known = {entry["job"]: entry for entry in jobs}
         for job, entry in known.items():
             if job in self._done:
                 self.effects.append(ToKeeper({"op": "forget", "job": job}))
-            elif job not in self.open:
+                continue
+            if job not in self.open:
                 # A spool whose journal record is lost: it ran, so its id counts and its result is told.
-                self.open[job] = _Run("starting", expires_ms=0, keep_ms=0)
-            self.keeper_says(entry, now=now)
+                self.open[job] = LocalRun("starting", expires_ms=0, keep_ms=0)
+            if entry["done"]:
+                self.keeper_says({"ev": "finished", **entry}, now=now)
+            elif entry["state"] == "running":
+                self.keeper_says({"ev": "started", **entry}, now=now)
         for job, run in list(self.open.items()):
             if job in known or run.state not in ("starting", "running"):
                 continue
@@ -327,7 +249,7 @@ class AgentCore:
                 run.state = "reading"
                 self.effects.append(ReadSpool(job))
             else:
-                self._finish(job, _result(job, event, None), now)
+                self._finish(job, result_of(job, event, None), now)
         elif kind == "refused" and run.state == "starting":
             result = failed_result(
                 job, "spawn_failed", event["code"], event.get("detail", ""), errno=event.get("errno")
@@ -339,7 +261,7 @@ class AgentCore:
     def _recover(self, journal: Iterable[Record]) -> None:
         for record in journal:
             if type(record) is Taken:
-                self.open[record.job] = _Run("starting", expires_ms=record.expires_ms, keep_ms=record.keep_ms)
+                self.open[record.job] = LocalRun("starting", expires_ms=record.expires_ms, keep_ms=record.keep_ms)
             elif type(record) is Done:
                 self.open.pop(record.job, None)
                 self._done[record.job] = record.keep_ms
@@ -398,7 +320,7 @@ class AgentCore:
             self._say(m.Result(TargetResult(job=job, state="cancelled", ran="no")))
             return
         keep_ms = envelope.expires + KEEP_ID_MS
-        run = _Run("accepting", expires_ms=envelope.expires, keep_ms=keep_ms, envelope=envelope)
+        run = LocalRun("accepting", expires_ms=envelope.expires, keep_ms=keep_ms, envelope=envelope)
         run.stream = message.stream
         self.open[job] = run
         self._persist(job, "taken", Taken(job, message.signed, envelope.expires, keep_ms), sync=True)
@@ -425,13 +347,13 @@ class AgentCore:
     def _kill(self, job: str) -> None:
         self.effects.append(ToKeeper({"op": "kill", "job": job, "reason": "cancelled"}))
 
-    def _spawn(self, job: str, run: _Run) -> None:
+    def _spawn(self, job: str, run: LocalRun) -> None:
         assert run.envelope is not None and isinstance(run.envelope.act, Exec)
-        self.effects.append(ToKeeper({"op": "spawn", "job": job, "spec": _spec(run.envelope.act)}))
+        self.effects.append(ToKeeper({"op": "spawn", "job": job, "spec": keeper_spec(run.envelope.act)}))
         # Once told, the keeper is the one who knows; after a restart of the keeper nothing is told twice.
         run.envelope = None
 
-    def _watch_keeper(self, job: str, run: _Run) -> None:
+    def _watch_keeper(self, job: str, run: LocalRun) -> None:
         if run.state == "running":
             self.effects.append(ToKeeper({"op": "watch", "job": job, "on": bool(run.stream), "from": run.live_offset}))
 
@@ -440,7 +362,7 @@ class AgentCore:
             if run.stream:
                 self._follow(job, run)
 
-    def _follow(self, job: str, run: _Run) -> None:
+    def _follow(self, job: str, run: LocalRun) -> None:
         if run.following or not run.stream or run.live_offset >= run.live_end or self.connection is None:
             return
         limit = min(self.connection.credit(run.stream), DATA_CHUNK)
@@ -456,7 +378,7 @@ class AgentCore:
         run.summary = None
         self._report(run, now)
 
-    def _report(self, run: _Run, now: float) -> None:
+    def _report(self, run: LocalRun, now: float) -> None:
         assert run.result is not None
         run.last_sent = now
         self._say(m.Result(run.result))
@@ -474,7 +396,7 @@ class AgentCore:
         for job, run in self.open.items():
             self._say_again(job, run, now)
 
-    def _say_again(self, job: str, run: _Run, now: float) -> None:
+    def _say_again(self, job: str, run: LocalRun, now: float) -> None:
         if run.state == "reporting":
             self._report(run, now)
         elif run.state in ("starting", "running", "reading"):
@@ -503,52 +425,3 @@ class AgentCore:
             return False
         self.connection.send(message)
         return True
-
-
-def _spec(act: Exec) -> dict[str, Any]:
-    """What the keeper needs to know of a command."""
-    from base64 import b64encode
-
-    return {
-        "argv": list(act.argv),
-        "env": act.env,
-        "cwd": act.cwd,
-        "user": act.user,
-        "umask": act.umask,
-        "stdin_b64": b64encode(act.stdin).decode() if act.stdin else None,
-        "timeout_ms": act.timeout_ms,
-        "kill_grace_ms": act.kill_grace_ms,
-        "output_head": min(act.output_head, HEAD_MAX),
-        "output_tail": min(act.output_tail, TAIL_MAX),
-    }
-
-
-def _result(job: str, summary: dict[str, Any], output: Output | None) -> TargetResult:
-    """The keeper's summary as it travels."""
-    left = summary["left_running"]
-    return TargetResult(
-        job=job,
-        state=summary["state"],
-        exit_status=summary["exit_status"],
-        signal=summary["signal"],
-        core_dumped=summary["core_dumped"],
-        errno=summary["errno"],
-        code=summary["code"],
-        ran=summary["ran"],
-        started_ms=summary["started_ms"],
-        finished_ms=summary["finished_ms"],
-        user_ms=summary["user_ms"],
-        system_ms=summary["system_ms"],
-        max_rss_kb=summary["max_rss_kb"],
-        stdout_bytes=summary["stdout_bytes"],
-        stderr_bytes=summary["stderr_bytes"],
-        stdout_sha256=_digest(summary["stdout_sha256"]),
-        stderr_sha256=_digest(summary["stderr_sha256"]),
-        left_running=tuple(LeftRunning(entry["pid"], entry["comm"]) for entry in left),
-        left_count=summary.get("left_count", len(left)),
-        output=output,
-    )
-
-
-def _digest(text: str | None) -> bytes | None:
-    return bytes.fromhex(text) if text else None

@@ -333,7 +333,7 @@ class CentralCore:
             decision.strange.append(report)
             return
         current = job.states.get(agent)
-        if current is None or not is_known_terminal(result.state):
+        if current is None or not _is_known_terminal(result.state):
             # Not a target of this job, or no state of ours: a host may not write into others' books.
             return
         decision.settle.append((job.members[agent].room, agent, job.id))
@@ -396,7 +396,7 @@ class CentralCore:
                 self._dispatch(job, here, decision, again=True)
 
 
-def is_known_terminal(state: str) -> bool:
+def _is_known_terminal(state: str) -> bool:
     """Whether a host may report this state."""
     try:
         return is_terminal(state)

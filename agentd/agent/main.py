@@ -1,0 +1,70 @@
+"""The agent's wiring page: builds its parts, gives each what it needs, runs the loop. Reached only in the keeper's
+child.
+"""
+
+from __future__ import annotations
+
+__all__ = ("run",)
+
+import random
+import sys
+import time
+from pathlib import Path
+
+from agentd.agent import facts
+from agentd.agent.journal_file import JournalFile
+from agentd.agent.loop import AgentLoop
+from agentd.agent.renewal import Renewal
+from agentd.agent.state import AgentState
+from agentd.agent.verifier import HostVerifier
+from libstaragent.model.host import HostFacts
+from libstaragent.roles.agent import AgentCore
+from libstaragent.security.authority import terminal_state
+from libstaragent.version import VERSION
+
+
+def run(directory: Path) -> None:
+    """Be the agent of this state directory until told to stop. Raises StarAgentError or OSError where it cannot
+    begin.
+    """
+    state = AgentState(directory)
+    identity = state.identity()
+    journal = JournalFile(state.journal, now_ms=time.time_ns() // 1_000_000)
+    own_facts = facts.facts()
+    addresses = facts.addresses(identity.room_address.rpartition(":")[0].strip("[]"))
+    nonce = facts.boot_nonce()
+    verifier = HostVerifier(
+        identity,
+        state.roster(),
+        facts=HostFacts(
+            id=identity.agent, name=identity.name, room=identity.room, addresses=addresses, facts=own_facts
+        ),
+        boot_nonce=nonce,
+        journal=journal.records,
+    )
+    core = AgentCore(
+        agent=identity.agent,
+        verifier=verifier,
+        state_of=terminal_state,
+        version=VERSION,
+        boot_nonce=nonce,
+        hostname=facts.hostname(),
+        addresses=addresses,
+        facts=own_facts,
+        journal=journal.records,
+    )
+    journal.records = []
+    AgentLoop(
+        core=core,
+        state=state,
+        identity=identity,
+        journal=journal,
+        renewal=Renewal(state, identity, log=_log),
+        random=random.random,
+        log=_log,
+    ).run()
+
+
+def _log(text: str) -> None:
+    sys.stderr.write(f"agentd: {text}\n")
+    sys.stderr.flush()

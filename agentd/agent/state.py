@@ -1,0 +1,114 @@
+"""The agent's own files: who it is, what it believes, how often it connected.
+
+    identity.json   agent id, name, room, fleet, addresses, when to renew the certificate          0600
+    identity.pem    its key and certificate in one file, so that a renewal replaces both at once   0600
+    ca.pem          the fleet's CA
+    roster          the newest roster revision that was verified
+    connects        how many connections were made, ever
+
+Not here: the journal (`journal_file`), the keeper's spool. Rules: a file takes its name only when it is whole on disk.
+"""
+
+from __future__ import annotations
+
+__all__ = ("AgentState", "Identity", "default_state_dir", "write_whole")
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from libstaragent import codes
+from libstaragent.security.acts import Member
+from libstaragent.security.private_file import read_private, write_private
+from libstaragent.security.signed import Signed, signed_from_json, signed_to_json
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """What `join` learned. `api` and `room_address` are ``host:port``; `renew_at_ms` is when to ask for a
+    certificate.
+    """
+
+    agent: str
+    name: str
+    room: str
+    fleet: str
+    api: str
+    room_address: str
+    renew_at_ms: int
+
+    @property
+    def member(self) -> Member:
+        """This host as operators sign it."""
+        return Member(self.agent, self.name, self.room)
+
+
+def default_state_dir() -> Path:
+    """Where the agent keeps itself: /var/lib for root, the user's state directory otherwise."""
+    if hasattr(os, "geteuid") and os.geteuid() == 0 and os.name == "posix":
+        return Path("/var/lib/opsconsole/agent")
+    base = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    return Path(base) / "opsconsole" / "agent"
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`, durable and readable by its owner only."""
+    write_private(path, data, overwrite=True)
+
+
+class AgentState:
+    """The directory of one agent."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.identity_pem = directory / "identity.pem"
+        self.journal = directory / "journal"
+        self.spool = directory / "spool"
+        self.keeper_socket = directory / "keeper.sock"
+
+    @property
+    def joined(self) -> bool:
+        """Whether `join` has finished here."""
+        return (self.directory / "identity.json").exists()
+
+    def identity(self) -> Identity:
+        """Who this host is. Raises NOT_JOINED or STATE_DAMAGED."""
+        path = self.directory / "identity.json"
+        if not path.exists():
+            raise codes.NOT_JOINED.error(str(self.directory))
+        try:
+            return msgspec.json.decode(read_private(path), type=Identity)
+        except msgspec.MsgspecError as error:
+            raise codes.STATE_DAMAGED.error(f"{path}: {error}") from error
+
+    def write_identity(self, identity: Identity) -> None:
+        """Written last by `join`: from then on the host has joined."""
+        write_whole(self.directory / "identity.json", msgspec.json.encode(identity))
+
+    def ca(self) -> str:
+        """The fleet's CA as PEM."""
+        return read_private(self.directory / "ca.pem").decode("ascii", "replace")
+
+    def write_ca(self, pem: str) -> None:
+        """Keep the CA."""
+        write_whole(self.directory / "ca.pem", pem.encode())
+
+    def roster(self) -> Signed:
+        """The newest verified roster revision."""
+        return signed_from_json(read_private(self.directory / "roster"))
+
+    def write_roster(self, signed: Signed) -> None:
+        """Keep a verified revision."""
+        write_whole(self.directory / "roster", signed_to_json(signed))
+
+    def count_connect(self) -> int:
+        """The number of the connection that is about to be made; it never goes back."""
+        path = self.directory / "connects"
+        try:
+            count = int(path.read_text("ascii")) + 1
+        except (FileNotFoundError, ValueError):
+            count = 1
+        draft = path.with_name(".connects")
+        draft.write_text(str(count), "ascii")
+        os.replace(draft, path)
+        return count

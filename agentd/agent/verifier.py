@@ -1,0 +1,82 @@
+"""What this host believes: its roster chain, its clock's judge, itself. The one place where an envelope becomes an
+act.
+"""
+
+from __future__ import annotations
+
+__all__ = ("HostVerifier",)
+
+from collections.abc import Iterable
+
+from agentd.agent.state import Identity
+from libstaragent.errors import StarAgentError
+from libstaragent.jobs.journal import Learned, Record, Taken
+from libstaragent.model.host import HostFacts
+from libstaragent.roles.agent import Verifier
+from libstaragent.security.authority import verify_act
+from libstaragent.security.clock import TimeJudge
+from libstaragent.security.envelope import Envelope, open_signed
+from libstaragent.security.membership import Proof
+from libstaragent.security.roster import Roster, RosterChain
+from libstaragent.security.signed import Signed
+from libstaragent.targets import parse
+
+
+class HostVerifier(Verifier):
+    """See the module. Raises StarAgentError where the roster on disk is not of this fleet."""
+
+    def __init__(
+        self, identity: Identity, roster: Signed, *, facts: HostFacts, boot_nonce: bytes, journal: Iterable[Record]
+    ) -> None:
+        self._identity = identity
+        self._facts = facts
+        self._boot_nonce = boot_nonce
+        self._chain = RosterChain.restored(identity.fleet, roster)
+        self._judge = TimeJudge(_highest_time(journal))
+
+    def verify(self, signed: Signed, proof: Proof | None, now_ms: int) -> Envelope:
+        """See `Verifier`."""
+        return verify_act(
+            signed,
+            roster=self._roster,
+            fleet=self._identity.fleet,
+            me=self._identity.member,
+            proof=proof,
+            local_ms=now_ms,
+            time_judge=self._judge,
+            boot_nonce=self._boot_nonce,
+            evaluate=self._matches,
+        )
+
+    def take_rosters(self, revisions: tuple[Signed, ...], now_ms: int) -> Signed | None:
+        """See `Verifier`."""
+        before = self.roster_revision
+        self._chain.accept_all(revisions, self._judge.now(now_ms))
+        return self._chain.signed if self.roster_revision > before else None
+
+    @property
+    def roster_revision(self) -> int:
+        """See `Verifier`."""
+        return self._roster.revision
+
+    @property
+    def _roster(self) -> Roster:
+        assert self._chain.newest is not None
+        return self._chain.newest
+
+    def _matches(self, expression: str) -> bool:
+        return parse(expression).matches(self._facts, self._roster.groups)
+
+
+def _highest_time(journal: Iterable[Record]) -> int:
+    """The highest operator's time that this host has verified, from what it kept."""
+    highest = 0
+    for record in journal:
+        if isinstance(record, Learned):
+            highest = max(highest, record.time_ms)
+        elif isinstance(record, Taken):
+            try:
+                highest = max(highest, open_signed(record.signed).issued)
+            except StarAgentError:
+                continue
+    return highest

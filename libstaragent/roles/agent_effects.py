@@ -1,0 +1,56 @@
+"""What the agent's core asks of its shell, and by which input the shell answers."""
+
+from __future__ import annotations
+
+__all__ = ("Effect", "Follow", "Install", "Persist", "ReadSpool", "StoreRoster", "ToKeeper")
+
+from typing import Any
+
+from msgspec import Struct
+
+from libstaragent.jobs.journal import Record
+from libstaragent.security.signed import Signed
+
+
+class Persist(Struct, frozen=True):
+    """Append to the journal; then call `persisted(token, errno)`. With `sync` the answer waits for fsync."""
+
+    token: int
+    record: Record
+    sync: bool
+
+
+class ToKeeper(Struct, frozen=True):
+    """Send a request to the keeper (`agentd.keeper`)."""
+
+    request: dict[str, Any]
+
+
+class ReadSpool(Struct, frozen=True):
+    """Read the kept output of a finished job; then call `spool_read`."""
+
+    job: str
+
+
+class Follow(Struct, frozen=True):
+    """Read records of at most `limit` encoded bytes from `offset`; then call `followed`."""
+
+    job: str
+    offset: int
+    limit: int
+
+
+class StoreRoster(Struct, frozen=True):
+    """Keep this revision on disk: it was verified."""
+
+    signed: Signed
+
+
+class Install(Struct, frozen=True):
+    """The certificate that was asked for has come, or a code."""
+
+    pem: bytes
+    code: str
+
+
+Effect = Persist | ToKeeper | ReadSpool | Follow | StoreRoster | Install

@@ -1,0 +1,100 @@
+"""One open job of an agent: where it stands, how it is put to the keeper, and how the keeper's summary becomes a
+result.
+"""
+
+from __future__ import annotations
+
+__all__ = ("LocalRun", "keeper_spec", "result_of")
+
+from binascii import b2a_base64
+from typing import Any
+
+from libstaragent.model.result import LeftRunning, Output, TargetResult
+from libstaragent.security.envelope import Envelope, Exec
+
+# Largest head and tail of output that fit a frame with the rest of a result.
+HEAD_MAX = 64 * 1024
+TAIL_MAX = 128 * 1024
+
+
+class LocalRun:
+    """See the module. `state` is one of those that `libstaragent.roles.agent` draws."""
+
+    __slots__ = (
+        "cancelled",
+        "envelope",
+        "expires_ms",
+        "following",
+        "keep_ms",
+        "last_sent",
+        "live_end",
+        "live_offset",
+        "result",
+        "started_ms",
+        "state",
+        "stream",
+        "summary",
+    )
+
+    def __init__(self, state: str, *, expires_ms: int, keep_ms: int, envelope: Envelope | None = None) -> None:
+        self.state = state
+        self.envelope = envelope
+        self.expires_ms = expires_ms
+        self.keep_ms = keep_ms
+        self.cancelled = False
+        self.started_ms: int | None = None
+        self.summary: dict[str, Any] | None = None
+        self.result: TargetResult | None = None
+        self.last_sent = 0.0
+        self.stream = 0
+        self.live_offset = 0
+        self.live_end = 0
+        self.following = False
+
+
+def keeper_spec(act: Exec) -> dict[str, Any]:
+    """What the keeper needs to know of a command."""
+    return {
+        "argv": list(act.argv),
+        "env": act.env,
+        "cwd": act.cwd,
+        "user": act.user,
+        "umask": act.umask,
+        "stdin_b64": b2a_base64(act.stdin, newline=False).decode() if act.stdin else None,
+        "timeout_ms": act.timeout_ms,
+        "kill_grace_ms": act.kill_grace_ms,
+        "output_head": min(act.output_head, HEAD_MAX),
+        "output_tail": min(act.output_tail, TAIL_MAX),
+    }
+
+
+def result_of(job: str, summary: dict[str, Any], output: Output | None) -> TargetResult:
+    """The keeper's summary as it travels."""
+    left = summary["left_running"]
+    return TargetResult(
+        job=job,
+        state=summary["state"],
+        exit_status=summary["exit_status"],
+        signal=summary["signal"],
+        core_dumped=summary["core_dumped"],
+        errno=summary["errno"],
+        code=summary["code"],
+        detail=summary["detail"],
+        ran=summary["ran"],
+        started_ms=summary["started_ms"],
+        finished_ms=summary["finished_ms"],
+        user_ms=summary["user_ms"] or 0,
+        system_ms=summary["system_ms"] or 0,
+        max_rss_kb=summary["max_rss_kb"] or 0,
+        stdout_bytes=summary["stdout_bytes"] or 0,
+        stderr_bytes=summary["stderr_bytes"] or 0,
+        stdout_sha256=_digest(summary["stdout_sha256"]),
+        stderr_sha256=_digest(summary["stderr_sha256"]),
+        left_running=tuple(LeftRunning(entry["pid"], entry["comm"]) for entry in left),
+        left_count=summary["left_running_count"],
+        output=output,
+    )
+
+
+def _digest(text: str | None) -> bytes | None:
+    return bytes.fromhex(text) if text else None
