@@ -63,9 +63,8 @@ def run_join(arguments: list[str]) -> int:
         identity = join(Path(options.state), options.address, pin=options.pin.lower(), token=token, name=name)
     except StarAgentError as error:
         return _fail(error)
-    print(
-        f"{identity.name} joined room {identity.room} as {identity.agent}; now run: agentd agent{_state_hint(options)}"
-    )
+    hint = _state_hint(options)
+    sys.stdout.write(f"{identity.name} joined room {identity.room} as {identity.agent}; now run: agentd agent{hint}\n")
     return 0
 
 

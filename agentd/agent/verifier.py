@@ -12,7 +12,7 @@ from agentd.agent.state import Identity
 from libstaragent.errors import StarAgentError
 from libstaragent.jobs.journal import Learned, Record, Taken
 from libstaragent.model.host import HostFacts
-from libstaragent.roles.agent import Verifier
+from libstaragent.roles.agent_effects import Verifier
 from libstaragent.security.authority import verify_act
 from libstaragent.security.clock import TimeJudge
 from libstaragent.security.envelope import Envelope, open_signed

@@ -22,7 +22,7 @@ answer to an effect is another input. `now` is monotonic seconds, `now_ms` the w
 
 from __future__ import annotations
 
-__all__ = ("AgentCore", "Verifier")
+__all__ = ("AgentCore",)
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -34,10 +34,18 @@ from libstaragent.model.result import Output, TargetResult, encode_records, fail
 from libstaragent.protocol import messages as m
 from libstaragent.protocol.connection import AGENT, Connection
 from libstaragent.protocol.limits import DATA_CHUNK, FEATURES, PROTOCOL_MAX, PROTOCOL_MIN
-from libstaragent.roles.agent_effects import Effect, Follow, Install, Persist, ReadSpool, StoreRoster, ToKeeper
+from libstaragent.roles.agent_effects import (
+    Effect,
+    Follow,
+    Install,
+    Persist,
+    ReadSpool,
+    StoreRoster,
+    ToKeeper,
+    Verifier,
+)
 from libstaragent.roles.agent_run import LocalRun, keeper_spec, result_of
-from libstaragent.security.envelope import Cancel, Envelope, Exec
-from libstaragent.security.membership import Proof
+from libstaragent.security.envelope import Cancel, Exec
 from libstaragent.security.signed import Signed
 
 # Commands that one host has open at once, whatever an operator sends; the rest are refused, not queued without end.
@@ -48,23 +56,6 @@ CANCELS_MAX = 1024
 RESEND_AFTER = 30.0
 # Ids are refused for so long after their envelope expired (ARCHITECTURE, Trust).
 KEEP_ID_MS = 24 * 3_600_000
-
-
-class Verifier:
-    """What the core needs of `libstaragent.security.authority`; the wiring page gives the real one."""
-
-    def verify(self, signed: Signed, proof: Proof | None, now_ms: int) -> Envelope:
-        """The envelope, once everything about it holds. Raises StarAgentError."""
-        raise NotImplementedError
-
-    def take_rosters(self, revisions: tuple[Signed, ...], now_ms: int) -> Signed | None:
-        """The newest revision if it is news, already believed from now on. Raises StarAgentError."""
-        raise NotImplementedError
-
-    @property
-    def roster_revision(self) -> int:
-        """The revision that is believed now; 0 before the first."""
-        raise NotImplementedError
 
 
 class AgentCore:

@@ -1,14 +1,16 @@
-"""What the agent's core asks of its shell, and by which input the shell answers."""
+"""What the agent's core asks of its shell: effects, each with the input that answers it, and a verifier."""
 
 from __future__ import annotations
 
-__all__ = ("Effect", "Follow", "Install", "Persist", "ReadSpool", "StoreRoster", "ToKeeper")
+__all__ = ("Effect", "Follow", "Install", "Persist", "ReadSpool", "StoreRoster", "ToKeeper", "Verifier")
 
 from typing import Any
 
 from msgspec import Struct
 
 from libstaragent.jobs.journal import Record
+from libstaragent.security.envelope import Envelope
+from libstaragent.security.membership import Proof
 from libstaragent.security.signed import Signed
 
 
@@ -54,3 +56,20 @@ class Install(Struct, frozen=True):
 
 
 Effect = Persist | ToKeeper | ReadSpool | Follow | StoreRoster | Install
+
+
+class Verifier:
+    """What the core needs of `libstaragent.security.authority`; the wiring page gives the real one."""
+
+    def verify(self, signed: Signed, proof: Proof | None, now_ms: int) -> Envelope:
+        """The envelope, once everything about it holds. Raises StarAgentError."""
+        raise NotImplementedError
+
+    def take_rosters(self, revisions: tuple[Signed, ...], now_ms: int) -> Signed | None:
+        """The newest revision if it is news, already believed from now on. Raises StarAgentError."""
+        raise NotImplementedError
+
+    @property
+    def roster_revision(self) -> int:
+        """The revision that is believed now; 0 before the first."""
+        raise NotImplementedError
