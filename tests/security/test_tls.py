@@ -11,6 +11,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from libstaragent import codes
 from libstaragent.errors import Denied
@@ -186,6 +189,49 @@ def test_a_certificate_that_an_agent_signed_is_refused(files: Files) -> None:
     room = tls.room_context(**files.put(SERVER), ca_pem=CA_PEM)
     outcome = shake(room, tls.agent_context(**files.put(below), ca_pem=CA_PEM))
     assert isinstance(outcome.server, ssl.SSLCertVerificationError)
+
+
+def _client_named(names: list[x509.GeneralName]) -> Credential:
+    """A certificate that the fleet's CA did sign for a client, with names that `sign_csr` never gives."""
+    signer = serialization.load_pem_private_key(CA.key, password=None)
+    assert isinstance(signer, ec.EllipticCurvePrivateKey)
+    plain = agent_credential()
+    template = x509.load_pem_x509_certificate(plain.certificate)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(template.subject)
+        .issuer_name(template.issuer)
+        .public_key(template.public_key())
+        .serial_number(template.serial_number)
+        .not_valid_before(template.not_valid_before_utc)
+        .not_valid_after(template.not_valid_after_utc)
+    )
+    for extension in template.extensions:
+        if not isinstance(extension.value, x509.SubjectAlternativeName):
+            builder = builder.add_extension(extension.value, extension.critical)
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    certificate = builder.sign(signer, hashes.SHA256())
+    return Credential(plain.key, certificate.public_bytes(serialization.Encoding.PEM))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [],
+        [x509.DNSName(f"opsconsole://agent/hz1/{AGENT}")],
+        [x509.UniformResourceIdentifier(f"https://agent/hz1/{AGENT}")],
+        [x509.UniformResourceIdentifier("opsconsole://agent/hz1/web01")],
+        [x509.UniformResourceIdentifier(f"opsconsole://agent//{AGENT}")],
+        [x509.UniformResourceIdentifier(f"opsconsole://agent/hz1/{AGENT}"), x509.DNSName("localhost")],
+    ],
+    ids=["none", "dns", "scheme", "agent", "room", "two"],
+)
+def test_a_client_of_the_fleets_ca_that_names_no_agent_is_nobody(files: Files, names: list[x509.GeneralName]) -> None:
+    room = tls.room_context(**files.put(SERVER), ca_pem=CA_PEM)
+    outcome = shake(room, tls.agent_context(**files.put(_client_named(names)), ca_pem=CA_PEM))
+    assert isinstance(outcome.server, Denied)
+    assert outcome.server.code is codes.PEER_IDENTITY
 
 
 def test_older_tls_is_refused_by_both_sides(files: Files) -> None:
