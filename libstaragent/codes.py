@@ -612,11 +612,37 @@ KEEPER_BUG = _code(
 # 2: central
 # -------------------------------------------------------------------------------------------------------------
 
+REQUEST_MALFORMED = _code(
+    "SA-2001",
+    "request_malformed",
+    "the request cannot be read",
+    "The detail names the field; /v1/openapi.json describes every request.",
+)
+METHOD_UNKNOWN = _code(
+    "SA-2002",
+    "method_unknown",
+    "this path of the API does not take this method",
+    "/v1/openapi.json lists what each path takes.",
+)
 JOB_UNKNOWN = _code(
     "SA-2101",
     "job_unknown",
     "there is no job with this id",
     "List what there is with `opsconsole jobs list`; old jobs may have been pruned.",
+)
+PATH_UNKNOWN = _code(
+    "SA-2110",
+    "path_unknown",
+    "the API has no such path",
+    "/v1/openapi.json lists all paths.",
+)
+STATE_MISSING = _code(
+    "SA-2111",
+    "state_missing",
+    "the control plane's state is not prepared",
+    "Run `agentd init --state DIR`, sign the first roster, and start with `--roster FILE`; `opsconsole up` does all this.",
+    owner="platform",
+    scope="fleet",
 )
 JOB_REPEATED = _code(
     "SA-2201",
@@ -630,6 +656,134 @@ TARGETS_CHANGED = _code(
     "the hosts sent along are not those that were signed",
     "Resolve the targets and sign again; nothing was sent to anyone.",
 )
+STATE_IN_USE = _code(
+    "SA-2210",
+    "state_in_use",
+    "another control plane runs on this state directory",
+    "Stop the other one first, or give this one a --state of its own.",
+    owner="platform",
+    scope="fleet",
+)
+HOST_NAME_TAKEN = _code(
+    "SA-2241",
+    "host_name_taken",
+    "another host is enrolled under this name",
+    "Choose another name for it, or revoke the old host first: `opsconsole hosts` shows it.",
+    owner="platform",
+)
+BEARER_MISSING = _code(
+    "SA-2310",
+    "bearer_missing",
+    "reading needs a login",
+    "Run `opsconsole login`, and send `Authorization: Bearer TOKEN`.",
+)
+REQUEST_SLOW = _code(
+    "SA-2410",
+    "request_slow",
+    "the request did not arrive in time",
+    "Send it again; if it stays, look at the network between here and central.",
+    retryable=True,
+)
+BODY_TOO_LARGE = _code(
+    "SA-2510",
+    "body_too_large",
+    "the request's body is larger than this path takes",
+    "The detail says how much it takes.",
+)
+HEADERS_TOO_LARGE = _code(
+    "SA-2511",
+    "headers_too_large",
+    "the request's head is larger than 32 KiB",
+    "Send fewer and shorter headers, and a shorter query.",
+)
+TOO_MANY_REQUESTS = _code(
+    "SA-2512",
+    "too_many_requests",
+    "central has as many open requests as it takes",
+    "Try again in a moment; wait for jobs by events instead of by `wait=`.",
+    retryable=True,
+)
+TOO_MANY_READERS = _code(
+    "SA-2513",
+    "too_many_readers",
+    "central has as many readers of events as it takes",
+    "Close consoles that nobody looks at.",
+    retryable=True,
+)
+STORE_BUSY = _code(
+    "SA-2540",
+    "store_busy",
+    "the control plane has more to write than it may hold in memory",
+    "Try again in a moment; if it stays so, look at the disk under the store.",
+    owner="platform",
+    scope="fleet",
+    retryable=True,
+)
+STORE_NEWER = _code(
+    "SA-2640",
+    "store_newer",
+    "the store was written by a newer version of opsconsole",
+    "Start the version that wrote it, or a later one; nothing was changed.",
+    owner="platform",
+    scope="fleet",
+)
+LISTEN_FAILED = _code(
+    "SA-2710",
+    "listen_failed",
+    "the control plane cannot listen on this address",
+    "Choose a free port, or port 0 for any; the errno says what the OS answered.",
+    owner="platform",
+    scope="fleet",
+)
+STATE_UNREADABLE = _code(
+    "SA-2711",
+    "state_unreadable",
+    "a file of the control plane's state cannot be read or written",
+    "The errno says why; the state directory must belong to the user that runs agentd.",
+    owner="platform",
+    scope="fleet",
+)
+STORE_FAILED = _code(
+    "SA-2740",
+    "store_failed",
+    "the store's database could not be opened, read or written",
+    "Look at errno: free space, permissions and the disk under the store. Nothing was half written; it works again by itself.",
+    owner="platform",
+    scope="fleet",
+    retryable=True,
+)
+STORE_CLOSED = _code(
+    "SA-2741",
+    "store_closed",
+    "the control plane is shutting down and takes nothing more",
+    "Try again once it is back.",
+    owner="platform",
+    scope="fleet",
+    retryable=True,
+)
+STORE_DAMAGED = _code(
+    "SA-2840",
+    "store_damaged",
+    "the store's file is damaged or is not a store",
+    "Restore it from a backup; keep the damaged file, and look at the disk it lies on.",
+    owner="platform",
+    scope="fleet",
+)
+CENTRAL_BUG = _code(
+    "SA-2910",
+    "central_bug",
+    "central met an error that it did not foresee",
+    "Report it with the id in the detail; central's log has the rest under this id.",
+    owner="platform",
+    scope="fleet",
+)
+STORE_REFUSED = _code(
+    "SA-2940",
+    "store_refused",
+    "the store refused what it was given",
+    "This is a fault of opsconsole: please report it with the detail.",
+    owner="platform",
+)
 
 # 3: room
 # ----------------------------------------------------------------------------------------------------------------
@@ -640,6 +794,15 @@ HOST_UNREACHABLE = _code(
     "the host was not connected before the job expired; nothing ran",
     "See why with `opsconsole hosts`; give the job a longer --ttl to wait for hosts that come back.",
     owner="host owner",
+    retryable=True,
+)
+ROOM_STOPPING = _code(
+    "SA-3501",
+    "room_stopping",
+    "the room is stopping; its agents come back by themselves",
+    "Nothing to do when it was meant; else look at the room's log.",
+    owner="platform",
+    scope="room",
     retryable=True,
 )
 HOST_LOST = _code(
@@ -716,6 +879,21 @@ REPLACED = _code(
     "a newer connection of the same agent took over",
     "Nothing to do after a reconnect; if it goes on, two hosts run with one identity: enrol one of them again.",
     owner="host owner",
+)
+WRONG_ROOM = _code(
+    "SA-4302",
+    "wrong_room",
+    "the agent's certificate is for another room",
+    "Point the agent at its own room, or enrol it here with `agentd join`.",
+    owner="host owner",
+)
+CONNECTION_LOST = _code(
+    "SA-4701",
+    "connection_lost",
+    "the connection between agent and room ended without a word",
+    "The agent reconnects by itself; if it goes on, look at the network between them.",
+    owner="platform",
+    retryable=True,
 )
 PEER_SILENT = _code(
     "SA-4401",

@@ -1,0 +1,235 @@
+"""What can be written to the store: one frozen value for each kind of write, its fields in the order of the table's
+columns.
+
+Not here: how they are written (`transaction`). Rules: an insert of what is there already is ignored, so a redelivered
+message
+does no harm; the exceptions are claims, which the store grants to one only and refuses to the rest with a code:
+`InsertJob` (JOB_REPEATED), `UseToken` (TOKEN_UNKNOWN, TOKEN_EXPIRED, TOKEN_USED_UP), `UpsertHost` (HOST_NAME_TAKEN).
+
+One submission is written whole or not at all. Between submissions of one commit, only those of the same kind keep
+order.
+"""
+
+from __future__ import annotations
+
+__all__ = (
+    "DeleteSessions",
+    "FinishJob",
+    "InsertAmendment",
+    "InsertCancel",
+    "InsertJob",
+    "InsertOutput",
+    "InsertRoster",
+    "InsertSession",
+    "InsertTarget",
+    "InsertToken",
+    "Op",
+    "RevokeHost",
+    "SetMeta",
+    "TouchHosts",
+    "UpdateHost",
+    "UpsertHost",
+    "UseToken",
+)
+
+from msgspec import Struct
+
+
+class InsertJob(Struct, frozen=True, kw_only=True):
+    """A job, accepted. Claim: the id is new.
+
+    Attributes:
+        id: a ULID; the idempotency key.
+        title: what lists show of it, for people.
+        source: where it was submitted from, as text.
+        envelope: the signed act, as it was received.
+        members: msgpack of the frozen list of (agent, name, room).
+    """
+
+    id: str
+    operator: str
+    act: str
+    title: str
+    submitted_ms: int
+    expires_ms: int
+    deadline_ms: int
+    source: str
+    envelope: bytes
+    members: bytes
+
+
+class InsertTarget(Struct, frozen=True, kw_only=True):
+    """A target that has ended. The first one stays; a later result is an `InsertAmendment`.
+
+    Attributes:
+        left_running: JSON of [[pid, name], …], or None for none.
+        output_digest: of the `InsertOutput` that goes with it, or None.
+        received_ms: by central's clock; the other times are by the host's.
+    """
+
+    job: str
+    agent: str
+    state: str
+    exit_status: int | None = None
+    signal: int | None = None
+    core_dumped: bool = False
+    errno: int | None = None
+    code: str | None = None
+    detail: str | None = None
+    ran: str = "no"
+    started_ms: int | None = None
+    finished_ms: int | None = None
+    user_ms: int = 0
+    system_ms: int = 0
+    max_rss_kb: int = 0
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    stdout_sha256: bytes | None = None
+    stderr_sha256: bytes | None = None
+    omitted: int = 0
+    left_running: str | None = None
+    left_count: int = 0
+    output_digest: bytes | None = None
+    received_ms: int
+
+
+class InsertAmendment(InsertTarget, frozen=True, kw_only=True):
+    """A result that came after its target had ended; `seq` from 1 tells several apart."""
+
+    seq: int
+
+
+class InsertOutput(Struct, frozen=True):
+    """Kept output under the digest of its bytes: equal outputs of many hosts are one row."""
+
+    digest: bytes
+    body: bytes
+
+
+class FinishJob(Struct, frozen=True, kw_only=True):
+    """A job's end; `counts` is JSON of target state to number. The first one stays."""
+
+    job: str
+    state: str
+    counts: str
+    finished_ms: int
+
+
+class InsertCancel(Struct, frozen=True, kw_only=True):
+    """A signed request to cancel `job`; `id` is the request's own ULID."""
+
+    id: str
+    job: str
+    operator: str
+    signed: bytes
+    at_ms: int
+
+
+class UpsertHost(Struct, frozen=True, kw_only=True):
+    """A host, enrolled or enrolled anew. Claim: no other host has its name. `last_seen_ms` of a known host stays."""
+
+    id: str
+    name: str
+    room: str
+    labels: dict[str, str] = {}
+    facts: dict[str, str] = {}
+    certificate_serial: str | None = None
+    certificate_not_after_ms: int | None = None
+    enrolled_ms: int
+    revoked: bool = False
+
+
+class UpdateHost(Struct, frozen=True, kw_only=True):
+    """What changed of a known host; None leaves a field as it is."""
+
+    id: str
+    room: str | None = None
+    labels: dict[str, str] | None = None
+    facts: dict[str, str] | None = None
+    certificate_serial: str | None = None
+    certificate_not_after_ms: int | None = None
+
+
+class TouchHosts(Struct, frozen=True):
+    """Hosts that were seen at `at_ms`: many at once, since they are seen all the time."""
+
+    ids: tuple[str, ...]
+    at_ms: int
+
+
+class RevokeHost(Struct, frozen=True):
+    """A host whose certificate is no longer taken."""
+
+    id: str
+
+
+class InsertToken(Struct, frozen=True, kw_only=True):
+    """A token for enrolment; of its secret only the digest is kept. The rest bounds who may use it."""
+
+    id: str
+    digest: bytes
+    room: str
+    name_pattern: str = "*"
+    networks: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+    uses_left: int
+    expires_ms: int
+    created_by: str
+
+
+class UseToken(Struct, frozen=True):
+    """One use of a token. Claim: it exists, has a use left, and is not expired at `now_ms`."""
+
+    id: str
+    now_ms: int
+
+
+class InsertSession(Struct, frozen=True, kw_only=True):
+    """A login; of its bearer token only the digest is kept. `key` is the operator's public key that signed for it."""
+
+    id: str
+    digest: bytes
+    operator: str
+    key: bytes
+    expires_ms: int
+
+
+class DeleteSessions(Struct, frozen=True, kw_only=True):
+    """Sessions that ended: the one with `id`, or all that expire by `expired_ms`."""
+
+    id: str | None = None
+    expired_ms: int | None = None
+
+
+class InsertRoster(Struct, frozen=True):
+    """A revision of the roster, signed, as it was received."""
+
+    revision: int
+    signed: bytes
+
+
+class SetMeta(Struct, frozen=True):
+    """A value of the control plane's own, under a key."""
+
+    key: str
+    value: bytes
+
+
+Op = (
+    InsertJob
+    | InsertTarget
+    | InsertAmendment
+    | InsertOutput
+    | FinishJob
+    | InsertCancel
+    | UpsertHost
+    | UpdateHost
+    | TouchHosts
+    | RevokeHost
+    | InsertToken
+    | UseToken
+    | InsertSession
+    | DeleteSessions
+    | InsertRoster
+    | SetMeta
+)

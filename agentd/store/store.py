@@ -1,0 +1,91 @@
+"""The store: what the control plane must not forget. This page wires it: engines, migrations, the writer's thread,
+the readers.
+
+Not here: the parts themselves. Rules: `open` brings the tables up to date or refuses; writes go through `submit` or a
+lane and are answered after their commit; reads are methods of `read`, for use in threads.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Store",)
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError
+
+from agentd.store.dialect import open_engines, store_error
+from agentd.store.migrate import migrate
+from agentd.store.reader import Reader
+from agentd.store.transaction import Submission, Transaction
+from agentd.store.writer import MAX_QUEUED_BYTES, MAX_QUEUED_OPS, Lane, Writer
+from libstaragent.errors import StarAgentError
+
+
+class Store:
+    """An open store. Made by `Store.open`; closed by `close` or by leaving its `with`."""
+
+    def __init__(self, writer: Writer, reader: Reader, dispose: Callable[[], None]) -> None:
+        self._writer = writer
+        self._dispose = dispose
+        self.read = reader
+
+    @classmethod
+    def open(
+        cls,
+        url_or_path: str | os.PathLike[str],
+        *,
+        max_queued_ops: int = MAX_QUEUED_OPS,
+        max_queued_bytes: int = MAX_QUEUED_BYTES,
+    ) -> Store:
+        """Open the SQLite file at a path, or the database at a SQLAlchemy URL, and bring its tables up to date.
+
+        :raises DependencyFailed: STORE_FAILED, with errno.
+        :raises IntegrityError: STORE_DAMAGED, the file is damaged or is something else.
+        :raises ProtocolError: STORE_NEWER, a later version has written it.
+        """
+        writing, reading = open_engines(url_or_path)
+
+        def dispose() -> None:
+            reading.dispose()
+            writing.dispose()
+
+        try:
+            with writing.begin() as connection:
+                migrate(connection)
+            transaction = Transaction(writing)
+        except (DBAPIError, StarAgentError) as error:
+            dispose()
+            raise store_error(error) from error
+        writer = Writer(transaction, max_ops=max_queued_ops, max_bytes=max_queued_bytes)
+        return cls(writer, Reader(reading), dispose)
+
+    def submit(self, submission: Submission) -> Future[None]:
+        """Write all of `submission` or nothing. The future is resolved after the commit, in the writer's thread.
+
+        :raises ResourceShort: STORE_BUSY, more is queued than may be held; nothing was taken.
+        :raises DependencyFailed: STORE_CLOSED.
+        """
+        return self._writer.submit(submission)
+
+    def lane(self, post: Callable[..., Any]) -> Lane:
+        """A way to submit from an event loop; `post` is its ``call_soon_threadsafe``."""
+        return Lane(self._writer, post)
+
+    @property
+    def queued(self) -> tuple[int, int]:
+        """Ops and bytes that wait to be written, for metrics."""
+        return self._writer.queued
+
+    def close(self) -> None:
+        """Write what is queued, then let go of the database. Closing twice does nothing more."""
+        self._writer.close()
+        self._dispose()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

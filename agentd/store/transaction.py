@@ -1,0 +1,185 @@
+"""One commit: many submissions of ops, written in as few statements as can be.
+
+Not here: the thread and the queue (`writer`). The order in a commit:
+
+1. `InsertJob` of all submissions, in bulk; a job that was there already refuses its submission.
+2. what updates, deletes or claims, one by one as submitted; a submission with a claim has its own savepoint.
+3. everything that is only ever inserted, of the submissions that still stand, in bulk, a statement for many rows.
+
+Rules: a refusal concerns one submission and nothing of that submission stays. What the database itself refuses (no
+space, a row that breaks a constraint) leaves as an exception after a rollback: `run` answers for all of it or for
+none.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Submission", "Transaction")
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Dialect, Engine, delete, select, update
+
+from agentd.store import ops, schema
+from agentd.store.dialect import upsert
+from agentd.store.statements import BulkInsert
+from libstaragent import codes
+from libstaragent.errors import StarAgentError
+
+Submission = Sequence[ops.Op]
+
+_BULK: dict[type, Any] = {
+    ops.InsertTarget: schema.targets,
+    ops.InsertAmendment: schema.amendments,
+    ops.InsertOutput: schema.outputs,
+    ops.FinishJob: schema.endings,
+    ops.InsertCancel: schema.cancels,
+    ops.InsertRoster: schema.rosters,
+    ops.InsertSession: schema.sessions,
+}
+_CLAIMS = frozenset((ops.UseToken, ops.UpsertHost))
+
+# Hosts named in one statement.
+_IDS_AT_ONCE = 1000
+
+
+class Transaction:
+    """Writes submissions to the engine it is made for; not thread-safe, the writer's thread owns it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        dialect: Dialect = engine.dialect
+        self._jobs = BulkInsert(dialect, schema.jobs, returning="id")
+        self._bulk = {kind: BulkInsert(dialect, table) for kind, table in _BULK.items()}
+
+    def run(self, submissions: Sequence[Submission]) -> list[StarAgentError | None]:
+        """Commit them; for each None, or why it was refused.
+
+        :raises Exception: the database's own; nothing was written.
+        """
+        refused: list[StarAgentError | None] = [None] * len(submissions)
+        jobs: dict[str, tuple[Any, ...]] = {}
+        owner: dict[str, int] = {}
+        bulk: dict[type, list[tuple[int, tuple[Any, ...]]]] = {}
+        single: dict[int, list[ops.Op]] = {}
+        for index, submission in enumerate(submissions):
+            for op in submission:
+                kind = type(op)
+                if kind in self._bulk:
+                    bulk.setdefault(kind, []).append((index, msgspec.structs.astuple(op)))
+                elif isinstance(op, ops.InsertJob):
+                    if op.id in jobs:
+                        refused[index] = codes.JOB_REPEATED.error(op.id)
+                    else:
+                        jobs[op.id] = msgspec.structs.astuple(op)
+                        owner[op.id] = index
+                else:
+                    single.setdefault(index, []).append(op)
+        with self._engine.begin() as connection:
+            self._insert_jobs(connection, jobs, owner, refused)
+            for index, singles in single.items():
+                if refused[index] is None:
+                    refused[index] = _run_singles(connection, singles)
+            clean = not any(refused)
+            for kind, rows in bulk.items():
+                standing = [row for index, row in rows if clean or refused[index] is None]
+                self._bulk[kind](connection, standing)
+        return refused
+
+    def _insert_jobs(
+        self,
+        connection: Connection,
+        jobs: dict[str, tuple[Any, ...]],
+        owner: dict[str, int],
+        refused: list[StarAgentError | None],
+    ) -> None:
+        new = set(self._jobs(connection, list(jobs.values())))
+        for job, index in owner.items():
+            if job not in new:
+                refused[index] = codes.JOB_REPEATED.error(job)
+
+
+def _run_singles(connection: Connection, singles: Sequence[ops.Op]) -> StarAgentError | None:
+    if not any(type(op) in _CLAIMS for op in singles):
+        for op in singles:
+            _SINGLE[type(op)](connection, op)
+        return None
+    try:
+        with connection.begin_nested():
+            for op in singles:
+                _SINGLE[type(op)](connection, op)
+    except StarAgentError as error:
+        return error
+    return None
+
+
+def _upsert_host(connection: Connection, op: ops.UpsertHost) -> None:
+    hosts = schema.hosts
+    taken = select(hosts.c.id).where((hosts.c.name == op.name) & (hosts.c.id != op.id))
+    if connection.execute(taken).first() is not None:
+        raise codes.HOST_NAME_TAKEN.error(op.name)
+    values = {**msgspec.structs.asdict(op), "labels": _json(op.labels), "facts": _json(op.facts)}
+    connection.execute(upsert(connection.dialect, hosts, "id", values))
+
+
+def _update_host(connection: Connection, op: ops.UpdateHost) -> None:
+    values = {name: value for name, value in msgspec.structs.asdict(op).items() if name != "id" and value is not None}
+    values.update({name: _json(values[name]) for name in ("labels", "facts") if name in values})
+    if values:
+        connection.execute(update(schema.hosts).where(schema.hosts.c.id == op.id).values(values))
+
+
+def _touch_hosts(connection: Connection, op: ops.TouchHosts) -> None:
+    for start in range(0, len(op.ids), _IDS_AT_ONCE):
+        some = schema.hosts.c.id.in_(op.ids[start : start + _IDS_AT_ONCE])
+        connection.execute(update(schema.hosts).where(some).values(last_seen_ms=op.at_ms))
+
+
+def _revoke_host(connection: Connection, op: ops.RevokeHost) -> None:
+    connection.execute(update(schema.hosts).where(schema.hosts.c.id == op.id).values(revoked=True))
+
+
+def _insert_token(connection: Connection, op: ops.InsertToken) -> None:
+    values = {**msgspec.structs.asdict(op), "networks": _json(op.networks), "labels": _json(op.labels)}
+    connection.execute(upsert(connection.dialect, schema.tokens, "id", values))
+
+
+def _use_token(connection: Connection, op: ops.UseToken) -> None:
+    tokens = schema.tokens
+    usable = (tokens.c.id == op.id) & (tokens.c.uses_left > 0) & (tokens.c.expires_ms > op.now_ms)
+    used = connection.execute(update(tokens).where(usable).values(uses_left=tokens.c.uses_left - 1))
+    if used.rowcount == 1:
+        return
+    expires_ms = connection.execute(select(tokens.c.expires_ms).where(tokens.c.id == op.id)).scalar_one_or_none()
+    if expires_ms is None:
+        raise codes.TOKEN_UNKNOWN.error()
+    raise (codes.TOKEN_EXPIRED if expires_ms <= op.now_ms else codes.TOKEN_USED_UP).error()
+
+
+def _delete_sessions(connection: Connection, op: ops.DeleteSessions) -> None:
+    sessions = schema.sessions
+    if op.id is not None:
+        connection.execute(delete(sessions).where(sessions.c.id == op.id))
+    if op.expired_ms is not None:
+        connection.execute(delete(sessions).where(sessions.c.expires_ms <= op.expired_ms))
+
+
+def _set_meta(connection: Connection, op: ops.SetMeta) -> None:
+    connection.execute(upsert(connection.dialect, schema.meta, "key", msgspec.structs.asdict(op)))
+
+
+_SINGLE: dict[type, Callable[[Connection, Any], None]] = {
+    ops.UpsertHost: _upsert_host,
+    ops.UpdateHost: _update_host,
+    ops.TouchHosts: _touch_hosts,
+    ops.RevokeHost: _revoke_host,
+    ops.InsertToken: _insert_token,
+    ops.UseToken: _use_token,
+    ops.DeleteSessions: _delete_sessions,
+    ops.SetMeta: _set_meta,
+}
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value, order="deterministic").decode()
