@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from libstaragent import codes
 from libstaragent.errors import Code, StarAgentError
 from libstaragent.model.ids import new_ulid
-from libstaragent.security.clock import MAX_SKEW_MS, TimeJudge
+from libstaragent.security.clock import KEEP_ID_MS, MAX_SKEW_MS, TimeJudge
 from libstaragent.security.envelope import Cancel, Envelope
 
 NOW_MS = 1_760_000_000_000
@@ -90,7 +90,27 @@ def test_learning_reports_when_it_must_be_persisted() -> None:
 
 @pytest.mark.parametrize("local_ms", [0, NOW_MS, NOW_MS + 100 * HOUR_MS])
 def test_an_envelope_bound_to_this_boot_reaches_a_host_with_any_clock(local_ms: int) -> None:
-    assert refusal(TimeJudge(NOW_MS * 2), local_ms, boot_nonce=NONCE) is None
+    assert refusal(TimeJudge(NOW_MS + HOUR_MS), local_ms, boot_nonce=NONCE) is None
+
+
+def test_a_clock_that_runs_ahead_forgets_no_id() -> None:
+    judge = TimeJudge(NOW_MS)
+    assert not judge.may_forget(NOW_MS - KEEP_ID_MS + 1)
+    assert judge.may_forget(NOW_MS - KEEP_ID_MS)
+
+
+@given(st.integers(0, 3 * NOW_MS), st.integers(0, 3 * NOW_MS), st.booleans())
+def test_what_may_be_forgotten_is_never_let_in_again(highest_ms: int, local_ms: int, bound: bool) -> None:
+    judge = TimeJudge(highest_ms)
+    if judge.may_forget(NOW_MS + HOUR_MS):
+        assert refusal(judge, local_ms, boot_nonce=NONCE if bound else None) is not None
+
+
+@pytest.mark.parametrize("bound", [NONCE, None])
+def test_an_envelope_whose_id_was_forgotten_is_refused(bound: bytes | None) -> None:
+    judge = TimeJudge(NOW_MS + HOUR_MS + KEEP_ID_MS)
+    for local_ms in (0, NOW_MS, NOW_MS + HOUR_MS + KEEP_ID_MS):
+        assert refusal(judge, local_ms, boot_nonce=bound) in (codes.ENVELOPE_EXPIRED, codes.ENVELOPE_CLOCK_SKEW)
 
 
 def test_an_envelope_bound_to_another_boot_is_refused() -> None:
