@@ -253,14 +253,16 @@ BAD_FIELDS = {
 
 @pytest.mark.parametrize("envelope", BAD_FIELDS.values(), ids=BAD_FIELDS)
 def test_a_field_out_of_bounds_is_neither_signed_nor_opened(envelope: Envelope) -> None:
-    with pytest.raises(ProtocolError):
+    with pytest.raises(ProtocolError) as caught:
         sign(envelope, SEED)
+    assert code_of(caught) in (codes.ENVELOPE_FIELD, codes.SIGNED_MALFORMED)
     try:
         payload = msgspec.msgpack.encode(envelope, order="deterministic")
     except (UnicodeEncodeError, OverflowError):
         return  # nobody can write these bytes
-    with pytest.raises(ProtocolError):
+    with pytest.raises(ProtocolError) as caught:
         open_signed(seal(payload))
+    assert code_of(caught) is (codes.SIGNED_MALFORMED if isinstance(envelope.roster, str) else codes.ENVELOPE_FIELD)
 
 
 @given(st.binary(max_size=400))
