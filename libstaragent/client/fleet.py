@@ -1,0 +1,346 @@
+"""The fleet, from Python: find hosts, run commands on them, look at jobs.
+
+    async with Fleet.connect() as fleet:
+        job = await fleet.run("web[01-03]", ["uptime"])
+        async for event in job.events():
+            ...
+        result = await job.result()
+
+On asyncio and trio. `libstaragent.sync.Fleet` is the same without ``async``.
+
+Not here: HTTP (`transport`), what is signed (`submission`). This is the client's wiring page.
+
+Rules: what is run is resolved, frozen and signed here, with a key that never leaves this process; the roster that names
+groups and revision is believed by the pin in the context, not because central sent it.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Fleet",)
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import anyio
+import msgspec
+
+from libstaragent import codes
+from libstaragent.client.context import Context, context_path, load_context
+from libstaragent.client.events import JobEvents
+from libstaragent.client.job import Job
+from libstaragent.client.session import Login, session_path
+from libstaragent.client.submission import BACKGROUND, FOREGROUND, Signer, check_meant, shell_argv
+from libstaragent.client.transport import READ_SECONDS, Transport
+from libstaragent.model.api import (
+    Health,
+    HostPage,
+    HostView,
+    JobAnswer,
+    JobPage,
+    JobSubmission,
+    JobView,
+    Resolved,
+    Session,
+    TokenIssued,
+    Trust,
+)
+from libstaragent.model.ids import ULID_RANDOM_BYTES
+from libstaragent.security.acts import Act, Exec, IssueToken, Member
+from libstaragent.security.roster import Roster, RosterChain
+from libstaragent.security.signing import public_key
+from libstaragent.security.tls import trusted_ca
+
+PAGE = 1000
+# An act towards central is done when it arrives.
+TOKEN_ENVELOPE_SECONDS = 60.0
+
+
+class Fleet:
+    """A fleet, through its central's API. Made by `connect`, used as an asynchronous context manager."""
+
+    def __init__(self, context: Context, *, session_file: Path | None = None, seed: bytes | None = None) -> None:
+        """A fleet at `context`; `connect` is the usual way.
+
+        :param session_file: where the login is kept between processes; None keeps it in memory.
+        :param seed: the operator's key, where it is not to be read from where the context says.
+        """
+        self.context = context
+        self._seed = seed
+        self.transport = Transport(context.api, context.ca, bearer=self._bearer)
+        self._login = Login(context, self.transport, load_seed=self._load_seed, file=session_file)
+        self._signer: Signer | None = None
+        self._roster: Roster | None = None
+        self._streams: set[JobEvents] = set()
+
+    @classmethod
+    def connect(cls, context: Context | Path | None = None) -> Fleet:
+        """The fleet of `context`: a value, the path of a context file, or None for the user's own.
+
+        Nothing is sent yet; the first method that needs central connects.
+
+        :raises NotFound: there is no context.
+        :raises UsageError: the file is not a context.
+        """
+        if isinstance(context, Context):
+            return cls(context)
+        path = context_path(context)
+        return cls(load_context(path), session_file=session_path(path))
+
+    async def __aenter__(self) -> Fleet:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Closes the connections; jobs go on."""
+        with anyio.CancelScope(shield=True):
+            for events in list(self._streams):
+                await events.aclose()
+            await self.transport.aclose()
+
+    # Looking ----------------------------------------------------------------------------------------------------------
+
+    async def health(self) -> Health:
+        """How the control plane is; needs no login."""
+        return await self.transport.get("/v1/health", Health, login=False)
+
+    async def hosts(self, expression: str | None = None) -> tuple[HostView, ...]:
+        """The hosts of the fleet, or those that `expression` means, by name.
+
+        :raises NotFound: a host or group that is named is not there, or nothing matches.
+        :raises UsageError: the expression cannot be read.
+        """
+        wanted = None if expression is None else {member.agent for member in await self.resolve(expression)}
+        found: list[HostView] = []
+        after: str | None = None
+        while True:
+            page = await self.transport.get("/v1/hosts", HostPage, after=after, limit=PAGE)
+            found.extend(host for host in page.hosts if wanted is None or host.id in wanted)
+            after = page.next
+            if after is None:
+                return tuple(found)
+
+    async def host(self, name: str) -> HostView:
+        """The host with this name or agent id.
+
+        :raises NotFound: there is none.
+        """
+        return await self.transport.get(f"/v1/hosts/{_segment(name)}", HostView)
+
+    async def resolve(self, expression: str) -> tuple[Member, ...]:
+        """The hosts that `expression` means now, as they would be signed.
+
+        :raises NotFound: a host or group that is named is not there, or nothing matches.
+        :raises UsageError: the expression cannot be read.
+        :raises IntegrityError: central named a host that is certainly not meant.
+        """
+        roster = await self.roster()
+        resolved = await self.transport.get("/v1/resolve", Resolved, targets=expression)
+        if not resolved.members:
+            raise codes.NO_TARGET.error(expression)
+        check_meant(expression, resolved.members, roster)
+        return resolved.members
+
+    async def roster(self) -> Roster:
+        """The newest revision of the roster, verified by the pin in the context.
+
+        :raises IntegrityError: it is of another fleet, or its chain does not hold.
+        :raises Denied: it has expired, or does not name the CA of the context.
+        """
+        if self._roster is None:
+            trust = await self.transport.get("/v1/trust", Trust, login=False)
+            roster = RosterChain(self.context.fleet).accept_all(trust.rosters, _now_ms())
+            trusted_ca(self.context.ca, roster)
+            self._roster = roster
+        return self._roster
+
+    async def login(self, *, ttl: float | None = None) -> Session:
+        """Logs in anew for `ttl` seconds, 12 hours if None. Reads do it by themselves when they must.
+
+        :raises StarAgentError: the key is not to be had, or central refuses it.
+        """
+        return await self._login.renew(None if ttl is None else int(ttl * 1000))
+
+    # Acting -----------------------------------------------------------------------------------------------------------
+
+    async def run(
+        self,
+        targets: str,
+        argv: Sequence[str],
+        *,
+        timeout: float | None = None,
+        ttl: float | None = None,
+        background: bool = False,
+        shell: bool = False,
+        user: str | None = None,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+    ) -> Job:
+        """Runs a command on the hosts that `targets` means.
+
+        :param timeout: seconds that the command may run: 60, in the `background` an hour.
+        :param ttl: seconds within which a host may begin: 10, in the `background` an hour.
+        :param shell: `argv` is one line for /bin/sh.
+        :param user: the user on the host to run as; None is the agent's own.
+        :raises NotFound: a host that is named is not there, or nothing matches; nothing was sent.
+        :raises StarAgentError: what cannot be signed, or what central refuses.
+        """
+        act = self.command(
+            argv, timeout=timeout, background=background, shell=shell, user=user, cwd=cwd, env=env, stdin=stdin
+        )
+        members = await self.resolve(targets)
+        _, submission = await self.sign(act, expression=targets, members=members, ttl=ttl, background=background)
+        return await self.submit(submission)
+
+    @staticmethod
+    def command(
+        argv: Sequence[str],
+        *,
+        timeout: float | None = None,
+        background: bool = False,
+        shell: bool = False,
+        user: str | None = None,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+    ) -> Exec:
+        """The act of running a command; see `run`."""
+        pace = BACKGROUND if background else FOREGROUND
+        return Exec(
+            argv=shell_argv(" ".join(argv)) if shell else tuple(argv),
+            shell=shell,
+            user=user,
+            cwd=cwd,
+            env=dict(env or {}),
+            stdin=stdin,
+            timeout_ms=int((pace.timeout if timeout is None else timeout) * 1000),
+        )
+
+    async def sign(
+        self,
+        act: Act,
+        *,
+        expression: str = "",
+        members: Sequence[Member] | None = None,
+        ttl: float | None = None,
+        background: bool = False,
+    ) -> tuple[str, JobSubmission]:
+        """The id of the act and what to submit for it, now or by other means until it expires."""
+        signer = await self._signing()
+        pace = BACKGROUND if background else FOREGROUND
+        return signer.order(
+            act,
+            ttl=pace.ttl if ttl is None else ttl,
+            now_ms=_now_ms(),
+            random=os.urandom(ULID_RANDOM_BYTES),
+            expression=expression,
+            members=members,
+        )
+
+    async def submit(self, submission: JobSubmission) -> Job:
+        """Sends what was signed; sent again it is the same job."""
+        answer = await self.transport.post("/v1/jobs", _encode(submission), JobAnswer)
+        return Job(self, answer.job)
+
+    async def issue_token(
+        self,
+        *,
+        room: str,
+        uses: int = 1,
+        ttl: float = 3600.0,
+        name_pattern: str = "*",
+        networks: Sequence[str] = (),
+        labels: Mapping[str, str] | None = None,
+    ) -> TokenIssued:
+        """A token with which hosts can join; it is said only this once.
+
+        :raises Denied: the operator is no admin.
+        """
+        act = IssueToken(
+            room=room,
+            uses=uses,
+            ttl_ms=int(ttl * 1000),
+            name_pattern=name_pattern,
+            networks=tuple(networks),
+            labels=dict(labels or {}),
+        )
+        _, submission = await self.sign(act, ttl=TOKEN_ENVELOPE_SECONDS)
+        return await self.transport.post("/v1/tokens", msgspec.json.encode(submission.envelope), TokenIssued)
+
+    # Jobs -------------------------------------------------------------------------------------------------------------
+
+    async def job(self, identity: str) -> Job:
+        """The job with this id.
+
+        :raises NotFound: there is none.
+        """
+        return Job(self, await self.transport.get(f"/v1/jobs/{_segment(identity)}", JobView))
+
+    async def jobs(self, limit: int = 50) -> tuple[JobView, ...]:
+        """The newest `limit` jobs, newest first."""
+        found: list[JobView] = []
+        before: str | None = None
+        while len(found) < limit:
+            page = await self.transport.get("/v1/jobs", JobPage, before=before, limit=min(PAGE, limit - len(found)))
+            found.extend(page.jobs)
+            before = page.next
+            if before is None:
+                break
+        return tuple(found[:limit])
+
+    def open_events(self, job: JobView) -> JobEvents:
+        """The events of `job`; `Job.events` is the usual way."""
+        events = JobEvents(self.transport, job, forget=self._streams.discard)
+        self._streams.add(events)
+        return events
+
+    async def cancel_job(self, job: str) -> JobView:
+        """Stops `job`; `Job.cancel` is the usual way."""
+        signer = await self._signing()
+        submission = signer.cancel(job, now_ms=_now_ms(), random=os.urandom(ULID_RANDOM_BYTES))
+        path = f"/v1/jobs/{_segment(job)}/cancel"
+        answer = await self.transport.post(path, _encode(submission), JobAnswer, seconds=READ_SECONDS)
+        return answer.job
+
+    # Keys -------------------------------------------------------------------------------------------------------------
+
+    async def _signing(self) -> Signer:
+        if self._signer is None:
+            roster = await self.roster()
+            seed = await anyio.to_thread.run_sync(self._load_seed)
+            operator = roster.operator_by_key(public_key(seed))
+            if operator is None or operator.name != self.context.operator:
+                raise codes.SIGNER_UNKNOWN.error(self.context.operator)
+            self._signer = Signer(operator=operator.name, seed=seed, roster=roster)
+        return self._signer
+
+    def _load_seed(self) -> bytes:
+        if self._seed is None:
+            self._seed = self.context.key_store().load()
+        return self._seed
+
+    async def _bearer(self, again: bool) -> str:
+        return await self._login.bearer(again)
+
+
+def _encode(submission: JobSubmission) -> bytes:
+    """The JSON to send: the bare envelope where it names its hosts, as `opsconsole sign` prints it."""
+    return msgspec.json.encode(submission.envelope if submission.members is None else submission)
+
+
+def _segment(text: str) -> str:
+    """`text` as one segment of a path: what a user typed must not become another route."""
+    from urllib.parse import quote
+
+    return quote(text, safe="") if text not in (".", "..") else "%2E" * len(text)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

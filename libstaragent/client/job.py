@@ -1,0 +1,171 @@
+"""One job, as its submitter or anybody who knows its id holds it.
+
+Not here: submitting (`fleet`), the event stream (`events`). Rules: nothing is cached, each method asks central; a
+result is only given for a job that has ended; a host is named by its name or by its agent's id.
+"""
+
+from __future__ import annotations
+
+__all__ = ("HostOutput", "Job", "JobResult")
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from msgspec import Struct
+
+from libstaragent import codes
+from libstaragent.client.events import JobEvents
+from libstaragent.client.output import STDERR, STDOUT, Gap, Piece, output_pieces
+from libstaragent.client.transport import Transport
+from libstaragent.jobs.states import exit_status
+from libstaragent.model.api import JobView, OutputView, TargetPage, TargetView
+
+# A result brings the outputs along up to so many targets, 20 MB at most; of larger jobs they are read host by host.
+MAX_WHOLE_TARGETS = 100
+PAGE = 1000
+PAGE_WITH_OUTPUT = 50
+
+
+class HostOutput(Struct, frozen=True):
+    """What is kept of one target's output; `pieces` in the order in which they were written."""
+
+    pieces: tuple[Piece | Gap, ...]
+
+    @property
+    def stdout(self) -> bytes:
+        """The kept bytes of stdout."""
+        return b"".join(piece.data for piece in self.pieces if isinstance(piece, Piece) and piece.stream == STDOUT)
+
+    @property
+    def stderr(self) -> bytes:
+        """The kept bytes of stderr."""
+        return b"".join(piece.data for piece in self.pieces if isinstance(piece, Piece) and piece.stream == STDERR)
+
+    @property
+    def omitted(self) -> int:
+        """How many bytes in the middle were not kept."""
+        return sum(piece.size for piece in self.pieces if isinstance(piece, Gap))
+
+
+class JobResult(Struct, frozen=True):
+    """How a job ended. `targets` without what came later, with outputs where they are at most 100."""
+
+    job: JobView
+    targets: tuple[TargetView, ...]
+    amendments: tuple[TargetView, ...] = ()
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many targets ended in each state."""
+        return self.job.counts
+
+    @property
+    def exit_status(self) -> int:
+        """What `opsconsole exec` ends with."""
+        return exit_status(self.job.counts)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every target is ok."""
+        return self.job.counts.get("ok", 0) == self.job.targets
+
+    def output(self, host: str) -> HostOutput:
+        """The output of the host with this name or agent id, if it came along.
+
+        :raises NotFound: OUTPUT_MISSING.
+        """
+        for target in self.targets:
+            if host in (target.host, target.agent) and isinstance(target.output, OutputView):
+                return HostOutput(tuple(output_pieces(target.output)))
+        raise codes.OUTPUT_MISSING.error(host)
+
+
+class _Owner(Protocol):
+    """What a job needs of the fleet that it was got from."""
+
+    transport: Transport
+
+    def open_events(self, job: JobView) -> JobEvents: ...
+
+    async def cancel_job(self, job: str) -> JobView: ...
+
+
+class Job:
+    """A job, by its id."""
+
+    def __init__(self, owner: _Owner, view: JobView) -> None:
+        self.id = view.id
+        self.submitted = view
+        self._owner = owner
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} {self.submitted.expression!r} {self.submitted.command!r}>"
+
+    async def view(self) -> JobView:
+        """The job as it is now."""
+        return await self._owner.transport.get(f"/v1/jobs/{self.id}", JobView)
+
+    def events(self) -> JobEvents:
+        """Live events from now until the job's end; see `JobEvents`."""
+        return self._owner.open_events(self.submitted)
+
+    async def targets(self, *, state: str | None = None, output: bool = False) -> tuple[TargetView, ...]:
+        """All targets of the job, or those in `state`; with `output` what is kept of their output comes along."""
+        found: list[TargetView] = []
+        after: str | None = None
+        while True:
+            page = await self._owner.transport.get(
+                f"/v1/jobs/{self.id}/targets",
+                TargetPage,
+                state=state,
+                output=1 if output else None,
+                after=after,
+                limit=PAGE_WITH_OUTPUT if output else PAGE,
+            )
+            found.extend(page.targets)
+            after = page.next
+            if after is None:
+                return tuple(found)
+
+    async def stored_output(self, host: str) -> OutputView:
+        """What is kept of one target's output, as records.
+
+        :raises NotFound: no such host in this job, or nothing is kept of it.
+        """
+        return await self._owner.transport.get(f"/v1/jobs/{self.id}/output", OutputView, host=host)
+
+    async def output(self, host: str) -> HostOutput:
+        """What is kept of one target's output.
+
+        :raises NotFound: no such host in this job, or nothing is kept of it.
+        """
+        return HostOutput(tuple(output_pieces(await self.stored_output(host))))
+
+    async def cancel(self) -> JobView:
+        """Asks every target that has not ended to stop; signed like any act.
+
+        :raises StarAgentError: central refuses it.
+        """
+        return await self._owner.cancel_job(self.id)
+
+    async def result(self) -> JobResult:
+        """Waits for the job's end and gives it.
+
+        :raises StarAgentError: central refuses, or cannot be reached any more.
+        """
+        events = self.events()
+        try:
+            async for _ in events:
+                pass
+        finally:
+            await events.aclose()
+        return await self.ended(events.job)
+
+    async def ended(self, view: JobView) -> JobResult:
+        """The result of a job whose last view is `view`: it has ended."""
+        targets = await self.targets(output=view.targets <= MAX_WHOLE_TARGETS)
+        return JobResult(
+            view,
+            tuple(target for target in targets if not target.amendment),
+            tuple(target for target in targets if target.amendment),
+        )

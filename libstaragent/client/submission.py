@@ -1,0 +1,131 @@
+"""From what a person asks for to what is sent: one act, frozen on its hosts, signed.
+
+Not here: finding the hosts, HTTP, the clock. Rules: pure; now and random bytes are arguments; up to 16 hosts are listed
+in the envelope, more are a Merkle root there and travel beside it; a default stands here and nowhere else.
+"""
+
+from __future__ import annotations
+
+__all__ = ("BACKGROUND", "FOREGROUND", "Pace", "Signer", "check_meant", "shell_argv")
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from libstaragent import codes
+from libstaragent.model.api import JobSubmission
+from libstaragent.model.host import HostFacts
+from libstaragent.model.ids import new_ulid
+from libstaragent.security.act_limits import MAX_LISTED_TARGETS
+from libstaragent.security.acts import Act, Cancel, Envelope, Member, TargetList, TargetRoot, Targets
+from libstaragent.security.envelope import sign
+from libstaragent.security.membership import root
+from libstaragent.security.roster import Roster
+from libstaragent.targets import parse
+from libstaragent.targets.terms import And, Group, Network, Not, Or, Term
+
+# How long an act that no host has to wait for is valid: it reaches central now or never.
+IMMEDIATE_TTL = 60.0
+
+
+class Pace(Struct, frozen=True):
+    """How long a command may run and how long a host has to begin with it, in seconds."""
+
+    timeout: float
+    ttl: float
+
+
+# Somebody waits: a host that does not answer in ten seconds is not there.
+FOREGROUND = Pace(timeout=60.0, ttl=10.0)
+# Nobody waits: hosts that come back within the hour still take part.
+BACKGROUND = Pace(timeout=3600.0, ttl=3600.0)
+
+
+class Signer:
+    """An operator who signs: its name and key, and the roster that it sees."""
+
+    def __init__(self, *, operator: str, seed: bytes, roster: Roster) -> None:
+        self.operator = operator
+        self.roster = roster
+        self._seed = seed
+
+    def order(
+        self,
+        act: Act,
+        *,
+        ttl: float,
+        now_ms: int,
+        random: bytes,
+        expression: str = "",
+        members: Sequence[Member] | None = None,
+    ) -> tuple[str, JobSubmission]:
+        """The id of the new act, and what to submit for it. `random` is 10 bytes; `members` None for an act on none.
+
+        :raises ProtocolError: a field is out of its bounds; the detail names it.
+        """
+        identity = new_ulid(now_ms, random)
+        targets, beside = _targets(expression, members)
+        envelope = Envelope(
+            id=identity,
+            fleet=self.roster.fleet,
+            operator=self.operator,
+            act=act,
+            targets=targets,
+            issued=now_ms,
+            not_before=now_ms,
+            expires=now_ms + int(ttl * 1000),
+            roster=self.roster.revision,
+        )
+        return identity, JobSubmission(sign(envelope, self._seed), beside)
+
+    def cancel(self, job: str, *, now_ms: int, random: bytes) -> JobSubmission:
+        """What to submit to stop `job` wherever it runs."""
+        return self.order(Cancel(job), ttl=IMMEDIATE_TTL, now_ms=now_ms, random=random)[1]
+
+
+def shell_argv(text: str) -> tuple[str, ...]:
+    """The argv of a line for the shell."""
+    return ("/bin/sh", "-c", text)
+
+
+def check_meant(expression: str, members: Sequence[Member], roster: Roster) -> None:
+    """Nothing, if each member may be meant by `expression` as far as its id, name and room tell.
+
+    Labels, facts and addresses are only known to central, so they cannot be judged here; agents judge them again.
+
+    :raises IntegrityError: central named a host that is certainly not meant, or one host twice.
+    """
+    read = parse(expression)
+    if len({member.agent for member in members}) != len(members):
+        raise codes.TARGETS_UNEXPECTED.error("one host stands there twice")
+    if _asks_for_addresses(read.term, roster, set()):
+        return
+    for member in members:
+        host = HostFacts(id=member.agent, name=member.name, room=member.room)
+        if not read.may_match(host, roster.groups):
+            raise codes.TARGETS_UNEXPECTED.error(f"{member.name} is not {expression}")
+
+
+def _targets(expression: str, members: Sequence[Member] | None) -> tuple[Targets | None, tuple[Member, ...] | None]:
+    if members is None:
+        return None, None
+    if len(members) <= MAX_LISTED_TARGETS:
+        return TargetList(expression, tuple(members)), None
+    return TargetRoot(expression, len(members), root(members)), tuple(members)
+
+
+def _asks_for_addresses(term: Term, roster: Roster, seen: set[str]) -> bool:
+    match term:
+        case Network():
+            return True
+        case Not():
+            return _asks_for_addresses(term.term, roster, seen)
+        case And() | Or():
+            return any(_asks_for_addresses(inner, roster, seen) for inner in term.terms)
+        case Group():
+            if term.name in seen or term.name not in roster.groups:
+                return False
+            seen.add(term.name)
+            return _asks_for_addresses(parse(roster.groups[term.name]).term, roster, seen)
+        case _:
+            return False

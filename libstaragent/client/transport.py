@@ -1,0 +1,182 @@
+"""HTTP to central: one client, pinned on the fleet's CA, whose every failure has a code.
+
+Not here: which routes there are (`fleet`, `job`), logging in (`session`). A shell: it opens sockets.
+
+Rules: only https, only the fleet's CA, no proxy and no redirect (both could take a token elsewhere); nothing is sent
+twice by itself except reads after a renewed login; bodies are bounded.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Bearer", "Transport", "coded")
+
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+import httpx
+
+from libstaragent import codes
+from libstaragent.client.answers import decode_answer, raised_at_central
+from libstaragent.errors import StarAgentError
+from libstaragent.security.tls import client_context
+
+T = TypeVar("T")
+
+# A machine on the same network answers in a millisecond; a far one with a handshake in a second.
+CONNECT_SECONDS = 5.0
+# Above central's own longest work for a plain read: resolving an expression over a whole fleet.
+READ_SECONDS = 30.0
+# The server says something at least every 15 s on an event stream; after this it is dead.
+STREAM_SECONDS = 40.0
+# 10,000 targets with their whole output would be 2 GB: that is what paging is for.
+MAX_ANSWER_BYTES = 256 * 1024 * 1024
+
+# Gives a bearer token; with True it must be a new one, because central refused the last.
+Bearer = Callable[[bool], Awaitable[str]]
+
+_LOGIN_AGAIN = frozenset({codes.BEARER_UNKNOWN.code, codes.LOGIN_EXPIRED.code})
+
+
+class Transport:
+    """Requests to one central; `bearer` gives the token of reads."""
+
+    def __init__(self, api: str, ca: str, *, bearer: Bearer | None = None) -> None:
+        """A client that connects on its first request.
+
+        :raises ProtocolError: the CA cannot be read.
+        """
+        self._bearer = bearer
+        self._client = httpx.AsyncClient(
+            base_url=api,
+            verify=client_context(ca),
+            timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+            trust_env=False,
+            follow_redirects=False,
+            headers={"accept": "application/json"},
+        )
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._client.aclose()
+
+    async def get(self, path: str, kind: type[T], *, login: bool = True, **parameters: object) -> T:
+        """What `path` answers, as a `kind`.
+
+        :raises StarAgentError: what central refused, or why it cannot be asked.
+        """
+        return decode_answer(await self._read(path, login=login, parameters=parameters), kind)
+
+    async def post(
+        self, path: str, body: bytes, kind: type[T], *, seconds: float = READ_SECONDS, **parameters: object
+    ) -> T:
+        """What `path` answers to `body`, JSON, within `seconds`.
+
+        :raises StarAgentError: as `get`.
+        """
+        answer = await self._send(
+            "POST",
+            path,
+            {"content-type": "application/json"},
+            parameters,
+            content=body,
+            timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS),
+        )
+        return decode_answer(answer, kind)
+
+    async def open_stream(self, path: str, **parameters: object) -> httpx.Response:
+        """An event stream, opened; the caller reads it within `coded` and closes it.
+
+        :raises StarAgentError: as `get`.
+        """
+        try:
+            return await self._open(path, await self._authorised(False), parameters)
+        except StarAgentError as error:
+            if error.code.code not in _LOGIN_AGAIN:
+                raise
+        return await self._open(path, await self._authorised(True), parameters)
+
+    async def _open(self, path: str, headers: dict[str, str], parameters: Mapping[str, object]) -> httpx.Response:
+        with coded():
+            request = self._client.build_request(
+                "GET",
+                path,
+                params=_query(parameters),
+                headers=headers | {"accept": "text/event-stream"},
+                timeout=httpx.Timeout(STREAM_SECONDS, connect=CONNECT_SECONDS),
+            )
+            response = await self._client.send(request, stream=True)
+            if response.is_success:
+                return response
+            try:
+                error = raised_at_central(response.status_code, await _bounded(response))
+            finally:
+                await response.aclose()
+        raise error
+
+    async def _read(self, path: str, *, login: bool, parameters: Mapping[str, object]) -> bytes:
+        if not login:
+            return await self._send("GET", path, {}, parameters)
+        try:
+            return await self._send("GET", path, await self._authorised(False), parameters)
+        except StarAgentError as error:
+            if error.code.code not in _LOGIN_AGAIN:
+                raise
+        return await self._send("GET", path, await self._authorised(True), parameters)
+
+    async def _authorised(self, again: bool) -> dict[str, str]:
+        if self._bearer is None:
+            return {}
+        return {"authorization": f"Bearer {await self._bearer(again)}"}
+
+    async def _send(
+        self, method: str, path: str, headers: dict[str, str], parameters: Mapping[str, object], **more: Any
+    ) -> bytes:
+        with coded():
+            async with self._client.stream(
+                method, path, headers=headers, params=_query(parameters), **more
+            ) as response:
+                body = await _bounded(response)
+        if not response.is_success:
+            raise raised_at_central(response.status_code, body)
+        return body
+
+
+def _query(parameters: Mapping[str, object]) -> dict[str, str]:
+    """The query of those parameters that are given."""
+    return {name: str(value) for name, value in parameters.items() if value is not None}
+
+
+async def _bounded(response: httpx.Response) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            raise codes.CENTRAL_ANSWER.error("the answer is larger than 256 MiB")
+    return bytes(body)
+
+
+class coded:
+    """Gives httpx's failures their codes; others pass."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
+            raise codes.CENTRAL_SILENT.error() from error
+        if isinstance(error, (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError)):
+            raise _of_network(error) from error
+
+
+def _of_network(error: Exception) -> StarAgentError:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return codes.CENTRAL_CERTIFICATE.error(cause.verify_message)
+        if isinstance(cause, OSError) and cause.errno and not isinstance(cause, ssl.SSLError):
+            return codes.CENTRAL_UNREACHABLE.error(cause.strerror or str(cause), errno=cause.errno)
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, (httpx.DecodingError, httpx.TooManyRedirects, httpx.InvalidURL)):
+        return codes.CENTRAL_ANSWER.error(str(error))
+    return codes.CENTRAL_UNREACHABLE.error(str(error) or type(error).__name__)

@@ -1,0 +1,271 @@
+"""The library without ``async``: the same fleet, jobs and events, as plain calls and plain iterators.
+
+    from libstaragent.sync import Fleet
+
+    with Fleet.connect() as fleet:
+        job = fleet.run("web[01-03]", ["uptime"])
+        for event in job.events():
+            ...
+        print(job.result().counts)
+
+One thread with an event loop does the work (anyio's blocking portal); a call waits for it. What each method does, takes
+and raises stands in `libstaragent.client`. Rules: nothing is decided here; the public methods are those of the other
+surface (a test holds them together); one fleet may be used from several threads.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Fleet", "Job", "JobEvents")
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, TypeVar
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from libstaragent.client import events as awaited_events
+from libstaragent.client import fleet as awaited_fleet
+from libstaragent.client import job as awaited_job
+from libstaragent.client.context import Context
+from libstaragent.client.job import HostOutput, JobResult
+from libstaragent.model.api import (
+    Event,
+    Health,
+    HostView,
+    JobSubmission,
+    JobView,
+    OutputView,
+    Session,
+    TargetView,
+    TokenIssued,
+)
+from libstaragent.security.acts import Act, Exec, Member
+from libstaragent.security.roster import Roster
+
+T = TypeVar("T")
+
+
+class _Caller(Protocol):
+    """Runs an asynchronous call and waits for it."""
+
+    def __call__(self, function: Callable[[], Awaitable[T]]) -> T: ...
+
+
+class JobEvents:
+    """A plain iterator over one job's events; leave it early with `close`."""
+
+    def __init__(self, call: _Caller, events: awaited_events.JobEvents) -> None:
+        self._call = call
+        self._events = events
+
+    @property
+    def job(self) -> JobView:
+        """The job as it was last heard of."""
+        return self._events.job
+
+    def __iter__(self) -> JobEvents:
+        return self
+
+    def __next__(self) -> Event:
+        try:
+            return self._call(self._events.__anext__)
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    def close(self) -> None:
+        """Ends the stream."""
+        self._call(self._events.aclose)
+
+
+class Job:
+    """A job, by its id."""
+
+    def __init__(self, call: _Caller, job: awaited_job.Job) -> None:
+        self.id = job.id
+        self.submitted = job.submitted
+        self._call = call
+        self._job = job
+
+    def view(self) -> JobView:
+        """The job as it is now."""
+        return self._call(self._job.view)
+
+    def events(self) -> JobEvents:
+        """Live events from now until the job's end."""
+        return JobEvents(self._call, self._job.events())
+
+    def targets(self, *, state: str | None = None, output: bool = False) -> tuple[TargetView, ...]:
+        """All targets of the job, or those in `state`; with `output` what is kept of their output comes along."""
+        return self._call(lambda: self._job.targets(state=state, output=output))
+
+    def stored_output(self, host: str) -> OutputView:
+        """What is kept of one target's output, as records."""
+        return self._call(lambda: self._job.stored_output(host))
+
+    def output(self, host: str) -> HostOutput:
+        """What is kept of one target's output."""
+        return self._call(lambda: self._job.output(host))
+
+    def cancel(self) -> JobView:
+        """Asks every target that has not ended to stop."""
+        return self._call(self._job.cancel)
+
+    def result(self) -> JobResult:
+        """Waits for the job's end and gives it."""
+        return self._call(self._job.result)
+
+    def ended(self, view: JobView) -> JobResult:
+        """The result of a job whose last view is `view`: it has ended."""
+        return self._call(lambda: self._job.ended(view))
+
+
+class Fleet:
+    """A fleet, through its central's API. Made by `connect`, used as a context manager."""
+
+    def __init__(self, fleet: awaited_fleet.Fleet) -> None:
+        self.context = fleet.context
+        self._fleet = fleet
+        self._manager: AbstractContextManager[BlockingPortal] | None = None
+        self._portal: BlockingPortal | None = None
+
+    @classmethod
+    def connect(cls, context: Context | Path | None = None) -> Fleet:
+        """The fleet of `context`: a value, the path of a context file, or None for the user's own."""
+        return cls(awaited_fleet.Fleet.connect(context))
+
+    def __enter__(self) -> Fleet:
+        self._manager = start_blocking_portal()
+        self._portal = self._manager.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._manager is not None
+        try:
+            self._call(self._fleet.aclose)
+        finally:
+            self._portal = None
+            self._manager.__exit__(None, None, None)
+
+    def _call(self, function: Callable[[], Awaitable[T]]) -> T:
+        if self._portal is None:
+            raise RuntimeError("use the fleet in a with statement")
+        return self._portal.call(function)
+
+    def health(self) -> Health:
+        """How the control plane is; needs no login."""
+        return self._call(self._fleet.health)
+
+    def hosts(self, expression: str | None = None) -> tuple[HostView, ...]:
+        """The hosts of the fleet, or those that `expression` means, by name."""
+        return self._call(lambda: self._fleet.hosts(expression))
+
+    def host(self, name: str) -> HostView:
+        """The host with this name or agent id."""
+        return self._call(lambda: self._fleet.host(name))
+
+    def resolve(self, expression: str) -> tuple[Member, ...]:
+        """The hosts that `expression` means now, as they would be signed."""
+        return self._call(lambda: self._fleet.resolve(expression))
+
+    def roster(self) -> Roster:
+        """The newest revision of the roster, verified by the pin in the context."""
+        return self._call(self._fleet.roster)
+
+    def login(self, *, ttl: float | None = None) -> Session:
+        """Logs in anew for `ttl` seconds, 12 hours if None."""
+        return self._call(lambda: self._fleet.login(ttl=ttl))
+
+    def run(
+        self,
+        targets: str,
+        argv: Sequence[str],
+        *,
+        timeout: float | None = None,
+        ttl: float | None = None,
+        background: bool = False,
+        shell: bool = False,
+        user: str | None = None,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+    ) -> Job:
+        """Runs a command on the hosts that `targets` means; see the other `Fleet.run`."""
+        job = self._call(
+            lambda: self._fleet.run(
+                targets,
+                argv,
+                timeout=timeout,
+                ttl=ttl,
+                background=background,
+                shell=shell,
+                user=user,
+                cwd=cwd,
+                env=env,
+                stdin=stdin,
+            )
+        )
+        return Job(self._call, job)
+
+    @staticmethod
+    def command(
+        argv: Sequence[str],
+        *,
+        timeout: float | None = None,
+        background: bool = False,
+        shell: bool = False,
+        user: str | None = None,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+    ) -> Exec:
+        """The act of running a command; see `run`."""
+        return awaited_fleet.Fleet.command(
+            argv, timeout=timeout, background=background, shell=shell, user=user, cwd=cwd, env=env, stdin=stdin
+        )
+
+    def sign(
+        self,
+        act: Act,
+        *,
+        expression: str = "",
+        members: Sequence[Member] | None = None,
+        ttl: float | None = None,
+        background: bool = False,
+    ) -> tuple[str, JobSubmission]:
+        """The id of the act and what to submit for it, now or by other means until it expires."""
+        return self._call(
+            lambda: self._fleet.sign(act, expression=expression, members=members, ttl=ttl, background=background)
+        )
+
+    def submit(self, submission: JobSubmission) -> Job:
+        """Sends what was signed; sent again it is the same job."""
+        return Job(self._call, self._call(lambda: self._fleet.submit(submission)))
+
+    def issue_token(
+        self,
+        *,
+        room: str,
+        uses: int = 1,
+        ttl: float = 3600.0,
+        name_pattern: str = "*",
+        networks: Sequence[str] = (),
+        labels: Mapping[str, str] | None = None,
+    ) -> TokenIssued:
+        """A token with which hosts can join; it is said only this once."""
+        return self._call(
+            lambda: self._fleet.issue_token(
+                room=room, uses=uses, ttl=ttl, name_pattern=name_pattern, networks=networks, labels=labels
+            )
+        )
+
+    def job(self, identity: str) -> Job:
+        """The job with this id."""
+        return Job(self._call, self._call(lambda: self._fleet.job(identity)))
+
+    def jobs(self, limit: int = 50) -> tuple[JobView, ...]:
+        """The newest `limit` jobs, newest first."""
+        return self._call(lambda: self._fleet.jobs(limit))
