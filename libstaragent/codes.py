@@ -640,7 +640,7 @@ STATE_MISSING = _code(
     "SA-2111",
     "state_missing",
     "the control plane's state is not prepared",
-    "Run `agentd init --state DIR`, sign the first roster, and start with `--roster FILE`; `opsconsole up` does all this.",
+    "Run `agentd init --state DIR`, sign the first roster, start with `--roster FILE`; or let `opsconsole up` do it.",
     owner="platform",
     scope="fleet",
 )
