@@ -201,7 +201,8 @@ class Connection:
         return m.LiveOutput(stream, _OFFSET.unpack_from(body)[0], body[_OFFSET.size :])
 
     def _queue(self, lane: deque[bytes], frame: bytes) -> None:
-        self._queued += len(frame)
-        if self._queued > OUTGOING_MAX:
-            raise codes.PEER_SLOW.error(f"{self._queued} bytes wait, {OUTGOING_MAX} allowed")
+        queued = self._queued + len(frame)
+        if queued > OUTGOING_MAX:
+            raise codes.PEER_SLOW.error(f"{queued} bytes would wait, {OUTGOING_MAX} allowed")
+        self._queued = queued
         lane.append(frame)

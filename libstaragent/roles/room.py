@@ -7,14 +7,16 @@ Per agent it holds what is to be delivered. An order is sent when its host is co
 until its result is settled; the agent knows ids it has seen. An order that expired and was never written to a
 connection is reported undelivered, the one case in which a room may say that nothing ran.
 
-How it is driven: call an input, then for each link in `dirty` write `link.connection.take()`, close those in `closing`,
-publish `reports` (in order, at least once) and hand `live` to viewers; clear all four. `now` is monotonic seconds,
-`now_ms` the wall clock in ms.
+How it is driven: call an input, then publish `reports` (in order, at least once) and hand `live` to viewers; for each
+link in `dirty` write `link.connection.take()` and close those in `closing`; clear all four. `now` is monotonic seconds,
+`now_ms` the wall clock in ms. Nothing here walks all links or all orders: what waits for a time is on a wheel.
 """
 
 from __future__ import annotations
 
 __all__ = ("Link", "RoomCore")
+
+from typing import Any
 
 from libstaragent import codes
 from libstaragent.errors import StarAgentError
@@ -29,6 +31,7 @@ from libstaragent.protocol.limits import (
     PROTOCOL_MAX,
     PROTOCOL_MIN,
 )
+from libstaragent.roles.wheel import Wheel
 from libstaragent.security.membership import Proof
 from libstaragent.security.signed import Signed
 
@@ -38,21 +41,54 @@ ADMIT_RATE = 400.0
 ADMIT_BURST = 1000.0
 # An agent that is refused for a reason that will not go away by itself comes back after this long.
 REFUSED_RETRY_MS = 60_000
+# One that was dropped for what passes comes back after this long.
+DROPPED_RETRY_MS = 1000
+# A cancel whose job has not come yet (the bus may deliver it again later) is remembered so long.
+CANCEL_KEPT_MS = 600_000
+# Settled rides along with the next word to the agent, or goes with the tick: of its own it would cost a TLS record and
+# a system call for each result. More than this many do not wait.
+SETTLED_WAITING_MAX = 64
 
 
 class Link:
-    """One agent's connection."""
+    """One agent's connection. `shell` is the shell's own: what it writes to."""
 
-    __slots__ = ("agent", "connection", "host", "next_ping", "next_stream", "streams", "up")
+    __slots__ = (
+        "agent",
+        "code",
+        "connection",
+        "due_ms",
+        "next_ping",
+        "next_stream",
+        "settled",
+        "shell",
+        "streams",
+        "up",
+    )
 
     def __init__(self, agent: str, *, now: float, heartbeat_ms: int) -> None:
         self.agent = agent
         self.connection = Connection(ROOM, now=now, heartbeat_ms=heartbeat_ms)
-        self.host = ""
+        self.code = ""
         self.up = False
         self.next_ping = 0.0
+        self.due_ms = 0
         self.next_stream = 1
         self.streams: dict[int, str] = {}
+        self.settled: list[str] = []
+        self.shell: Any = None
+
+
+class _Order:
+    """A dispatch while a target of it is open; `unsent` are those that were never written to a connection."""
+
+    __slots__ = ("dispatch", "due_ms", "left", "unsent")
+
+    def __init__(self, dispatch: t.Dispatch) -> None:
+        self.dispatch = dispatch
+        self.unsent: set[str] = set()
+        self.left = 0
+        self.due_ms = dispatch.deadline_ms if dispatch.again else dispatch.expires_ms
 
 
 class _Pending:
@@ -60,11 +96,11 @@ class _Pending:
 
     __slots__ = ("order", "proof", "sent", "stream", "watch")
 
-    def __init__(self, order: t.Dispatch, proof: Proof | None) -> None:
+    def __init__(self, order: _Order, proof: Proof | None) -> None:
         self.order = order
         self.proof = proof
-        self.sent = order.again
-        self.watch = order.watch
+        self.sent = order.dispatch.again
+        self.watch = order.dispatch.watch
         self.stream = 0
 
 
@@ -77,12 +113,15 @@ class RoomCore:
         self.links: dict[str, Link] = {}
         self._pending: dict[str, dict[str, _Pending]] = {}
         self._cancels: dict[str, Signed] = {}
+        self._links_due: Wheel[Link] = Wheel()
+        self._orders_due: Wheel[_Order] = Wheel()
+        self._cancels_due: Wheel[str] = Wheel()
+        self._settling: dict[Link, None] = {}
         self._first_revision = 1
         self._revisions: tuple[Signed, ...] = ()
         self._tokens = ADMIT_BURST
         self._tokens_at = now
         self.turned_away = 0
-        self.live_dropped = 0
         self.dirty: dict[Link, None] = {}
         self.closing: list[Link] = []
         self.reports: list[t.Report] = [t.RoomStarted(room)]
@@ -101,28 +140,48 @@ class RoomCore:
         return True
 
     def opened(self, agent: str, *, now: float) -> Link:
-        """A TLS connection of the agent that its certificate names."""
-        return Link(agent, now=now, heartbeat_ms=self._heartbeat_ms)
+        """A TLS connection of the agent that its certificate names; empty when it names none."""
+        link = Link(agent, now=now, heartbeat_ms=self._heartbeat_ms)
+        self._watch_silence(link)
+        return link
+
+    def refuse(self, link: Link, error: StarAgentError, *, now_ms: int) -> None:
+        """Do not take this agent, and say why."""
+        self._drop(link, error.code.code, error.detail, now_ms)
 
     def received(self, link: Link, data: bytes, *, now: float, now_ms: int) -> None:
         """Bytes of an agent. What cannot be understood closes its connection, with a code."""
         if link.connection.state == "closed":
             return
         try:
-            for message in link.connection.receive(data, now):
-                self._hear(link, message, now, now_ms)
+            heard = link.connection.receive(data, now)
+            # What came together with its result is history already: central needs to hear of the end only.
+            ended = {message.result.job for message in heard if type(message) is m.Result} if len(heard) > 1 else None
+            for message in heard:
+                kind = type(message)
+                if kind is m.Result:
+                    self.reports.append(t.TargetEnded(link.agent, message.result))  # type: ignore[union-attr]
+                elif (kind is m.Accepted or kind is m.Started) and ended and message.job in ended:  # type: ignore[union-attr]
+                    continue
+                else:
+                    self._hear(link, message, now, now_ms)
         except StarAgentError as error:
             self._drop(link, error.code.code, error.detail, now_ms)
 
     def closed(self, link: Link, code: str, *, now_ms: int) -> None:
         """The connection is gone."""
         self.dirty.pop(link, None)
+        self._settling.pop(link, None)
+        self._links_due.discard(link, link.due_ms)
         link.connection.state = "closed"
         if self.links.get(link.agent) is link:
             del self.links[link.agent]
-            for pending in self._pending.get(link.agent, {}).values():
+            pendings = self._pending.get(link.agent)
+            if pendings is not None and not pendings:
+                del self._pending[link.agent]
+            for pending in (pendings or {}).values():
                 pending.stream = 0
-            self.reports.append(t.HostDown(link.agent, self.room, code, now_ms))
+            self.reports.append(t.HostDown(link.agent, self.room, link.code or code, now_ms))
 
     # Central -------------------------------------------------------------------------------------------------------
 
@@ -134,12 +193,12 @@ class RoomCore:
             case t.SettledTargets():
                 self._settled(order)
             case t.CancelTargets():
-                self._cancel(order)
+                self._cancel(order, now_ms)
             case t.WatchTargets():
                 self._watch(order)
             case t.RosterRevisions():
                 self._first_revision, self._revisions = order.first, order.revisions
-                for link in self.links.values():
+                for link in list(self.links.values()):
                     self._send(link, m.Rosters(order.revisions[-2:]))
             case t.CertificateIssued():
                 link = self.links.get(order.agent)
@@ -147,40 +206,44 @@ class RoomCore:
                     self._send(link, m.Certificate(order.pem, order.code))
 
     def tick(self, *, now: float, now_ms: int) -> None:
-        """Pings, silence, expiry. Call about once a second."""
-        for link in list(self.links.values()):
+        """Pings, silence, expiry, settled results that wait. Call about once a second."""
+        for link in self._links_due.due(int(now * 1000)):
             if not link.connection.alive(now):
                 self._drop(link, codes.PEER_SILENT.code, "", now_ms)
-            elif now >= link.next_ping:
+                continue
+            if link.up and now >= link.next_ping:
                 link.next_ping = now + self._heartbeat_ms / 1000
                 self._send(link, m.Ping(now_ms))
-        undelivered: dict[str, list[str]] = {}
-        for agent, orders in list(self._pending.items()):
-            for job, pending in list(orders.items()):
-                if not pending.sent and now_ms >= pending.order.expires_ms:
-                    undelivered.setdefault(job, []).append(agent)
-                    del orders[job]
-                elif now_ms >= pending.order.deadline_ms:
-                    del orders[job]
-            if not orders:
-                del self._pending[agent]
-        self.reports += [t.Undelivered(job, tuple(agents)) for job, agents in undelivered.items()]
-        open_jobs = {job for orders in self._pending.values() for job in orders} if self._cancels else set[str]()
-        for job in [job for job in self._cancels if job not in open_jobs]:
-            del self._cancels[job]
+            if link.connection.state != "closed":
+                self._watch_silence(link)
+        for link in list(self._settling):
+            self._flush_settled(link)
+        for order in self._orders_due.due(now_ms):
+            self._order_due(order, now_ms)
+        for job in self._cancels_due.due(now_ms):
+            self._cancels.pop(job, None)
 
     def go_away(self, code: str, *, retry_after_ms: int) -> None:
         """Tell every agent to come back later; used before a restart."""
-        for link in self.links.values():
+        for link in list(self.links.values()):
             self._send(link, m.GoAway(code, retry_after_ms))
 
-    # Inside --------------------------------------------------------------------------------------------------------
+    def holds(self, agent: str) -> int:
+        """Targets on this agent that are not settled."""
+        return len(self._pending.get(agent, ()))
+
+    def grant(self, agent: str, job: str, count: int) -> None:
+        """A viewer has taken `count` bytes of a target's live output: more may come."""
+        link = self.links.get(agent)
+        pending = self._pending.get(agent, {}).get(job)
+        if link is not None and pending is not None and pending.stream:
+            self._send(link, m.Credit(pending.stream, min(count, CREDIT_INITIAL)))
+
+    # What agents say -----------------------------------------------------------------------------------------------
 
     def _hear(self, link: Link, message: object, now: float, now_ms: int) -> None:
         agent = link.agent
-        if isinstance(message, m.Result):
-            self.reports.append(t.TargetEnded(agent, message.result))
-        elif isinstance(message, m.Accepted):
+        if isinstance(message, m.Accepted):
             self.reports.append(t.TargetProgress(agent, message.job, "accepted", now_ms))
         elif isinstance(message, m.Started):
             self.reports.append(t.TargetProgress(agent, message.job, "running", message.at_ms))
@@ -197,13 +260,6 @@ class RoomCore:
         elif isinstance(message, m.Bye):
             self._end(link, message.code, now_ms)
 
-    def grant(self, agent: str, job: str, count: int) -> None:
-        """A viewer has taken `count` bytes of a target's live output: more may come."""
-        link = self.links.get(agent)
-        pending = self._pending.get(agent, {}).get(job)
-        if link is not None and pending is not None and pending.stream:
-            self._send(link, m.Credit(pending.stream, min(count, CREDIT_INITIAL)))
-
     def _hello(self, link: Link, hello: m.Hello, now: float, now_ms: int) -> None:
         if hello.agent != link.agent:
             raise codes.IDENTITY_MISMATCH.error(f"{hello.agent!r} with the certificate of {link.agent!r}")
@@ -217,8 +273,9 @@ class RoomCore:
             self._drop(before, codes.REPLACED.code, "", now_ms)
         self.links[link.agent] = link
         link.up = True
-        link.host = hello.hostname
         link.next_ping = now + self._heartbeat_ms / 1000
+        self._links_due.discard(link, link.due_ms)
+        self._watch_silence(link)
         features = tuple(sorted(set(hello.features) & set(FEATURES)))
         self._send(
             link,
@@ -243,25 +300,33 @@ class RoomCore:
         news = self._revisions[max(0, hello.roster + 1 - self._first_revision) :]
         if news:
             self._send(link, m.Rosters(news))
-        for job, pending in self._pending.get(link.agent, {}).items():
+        for job, pending in list(self._pending.get(link.agent, {}).items()):
             # An expired order that was sent is sent again: the agent has it and says what became of it, or refuses it.
-            if pending.sent or now_ms < pending.order.expires_ms:
+            if pending.sent or now_ms < pending.order.dispatch.expires_ms:
                 self._deliver(link, job, pending, now_ms)
             if job in self._cancels:
                 self._send(link, m.CancelRun(self._cancels[job]))
 
-    def _dispatch(self, order: t.Dispatch, now_ms: int) -> None:
-        job = order.job
-        for agent, proof in order.targets:
+    # What central orders -------------------------------------------------------------------------------------------
+
+    def _dispatch(self, dispatch: t.Dispatch, now_ms: int) -> None:
+        job = dispatch.job
+        order = _Order(dispatch)
+        for agent, proof in dispatch.targets:
             orders = self._pending.get(agent)
             if orders is None:
                 orders = self._pending[agent] = {}
             if job in orders:
                 continue
             pending = orders[job] = _Pending(order, proof)
+            order.left += 1
             link = self.links.get(agent)
-            if link is not None and (pending.sent or now_ms < order.expires_ms):
+            if link is not None and (pending.sent or now_ms < dispatch.expires_ms):
                 self._deliver(link, job, pending, now_ms)
+            elif not pending.sent:
+                order.unsent.add(agent)
+        if order.left:
+            self._orders_due.add(order, order.due_ms)
 
     def _deliver(self, link: Link, job: str, pending: _Pending, now_ms: int) -> None:
         stream = 0
@@ -270,8 +335,9 @@ class RoomCore:
         if not pending.sent:
             # Before the bytes leave: whatever is lost after this, nobody may say that nothing ran.
             pending.sent = True
+            pending.order.unsent.discard(link.agent)
             self.reports.append(t.TargetProgress(link.agent, job, "sent", now_ms))
-        self._send(link, m.Run(job, pending.order.signed, pending.proof, stream))
+        self._send(link, m.Run(job, pending.order.dispatch.signed, pending.proof, stream))
 
     def _new_stream(self, link: Link, job: str, pending: _Pending) -> int:
         if not pending.stream:
@@ -281,30 +347,36 @@ class RoomCore:
         return pending.stream
 
     def _settled(self, order: t.SettledTargets) -> None:
-        jobs_of: dict[str, list[str]] = {}
         for agent, job in order.pairs:
-            orders = self._pending.get(agent)
-            if orders is not None:
-                pending = orders.pop(job, None)
-                if not orders:
-                    del self._pending[agent]
-                link = self.links.get(agent)
-                if pending is not None and pending.stream and link is not None:
-                    link.streams.pop(pending.stream, None)
-                    link.connection.close_stream(pending.stream)
-            jobs_of.setdefault(agent, []).append(job)
-        for agent, jobs in jobs_of.items():
             link = self.links.get(agent)
-            if link is not None:
-                self._send(link, m.Settled(tuple(jobs)))
+            pending = self._forget(agent, job)
+            if link is None:
+                continue
+            if pending is not None and pending.stream:
+                link.streams.pop(pending.stream, None)
+                link.connection.close_stream(pending.stream)
+            link.settled.append(job)
+            self._settling[link] = None
+            if len(link.settled) >= SETTLED_WAITING_MAX:
+                self._flush_settled(link)
 
-    def _cancel(self, order: t.CancelTargets) -> None:
-        self._cancels[order.job] = order.signed
+    def _flush_settled(self, link: Link) -> None:
+        self._settling.pop(link, None)
+        if link.settled:
+            jobs, link.settled = tuple(link.settled), []
+            self._send(link, m.Settled(jobs))
+
+    def _cancel(self, order: t.CancelTargets, now_ms: int) -> None:
+        if order.job not in self._cancels:
+            self._cancels[order.job] = order.signed
+            pendings = (self._pending.get(agent, {}).get(order.job) for agent in order.agents)
+            deadlines = [pending.order.dispatch.deadline_ms for pending in pendings if pending is not None]
+            self._cancels_due.add(order.job, max(deadlines, default=now_ms + CANCEL_KEPT_MS))
         for agent in order.agents:
             pending = self._pending.get(agent, {}).get(order.job)
             if pending is not None and not pending.sent:
                 # It never left this room, and now it never will: the host need not be asked.
-                del self._pending[agent][order.job]
+                self._forget(agent, order.job)
                 self.reports.append(t.TargetEnded(agent, TargetResult(job=order.job, state="cancelled", ran="no")))
                 continue
             link = self.links.get(agent)
@@ -328,10 +400,53 @@ class RoomCore:
                 link.connection.close_stream(pending.stream)
                 pending.stream = 0
 
+    # Inside --------------------------------------------------------------------------------------------------------
+
+    def _forget(self, agent: str, job: str) -> _Pending | None:
+        orders = self._pending.get(agent)
+        pending = orders.pop(job, None) if orders is not None else None
+        if pending is None:
+            return None
+        if not orders and agent not in self.links:
+            del self._pending[agent]
+        order = pending.order
+        order.unsent.discard(agent)
+        order.left -= 1
+        if not order.left:
+            self._orders_due.discard(order, order.due_ms)
+        return pending
+
+    def _order_due(self, order: _Order, now_ms: int) -> None:
+        dispatch = order.dispatch
+        if order.unsent:
+            agents = tuple(agent for agent, _ in dispatch.targets if agent in order.unsent)
+            for agent in agents:
+                self._forget(agent, dispatch.job)
+            self.reports.append(t.Undelivered(dispatch.job, agents))
+        if now_ms >= dispatch.deadline_ms:
+            for agent, _ in dispatch.targets:
+                pending = self._pending.get(agent, {}).get(dispatch.job)
+                if pending is not None and pending.order is order:
+                    self._forget(agent, dispatch.job)
+        elif order.left:
+            order.due_ms = dispatch.deadline_ms
+            self._orders_due.add(order, order.due_ms)
+
+    def _watch_silence(self, link: Link) -> None:
+        silent_at = link.connection.heard_at + link.connection.silence_allowed
+        due = min(link.next_ping, silent_at) if link.up else silent_at
+        # One more: a link is silent after the allowed time, not at it.
+        link.due_ms = int(due * 1000) + 1
+        self._links_due.add(link, link.due_ms)
+
     def _send(self, link: Link, message: m.RoomMessage) -> bool:
         if link.connection.state == "closed":
             return False
         try:
+            if link.settled:
+                self._settling.pop(link, None)
+                jobs, link.settled = tuple(link.settled), []
+                link.connection.send(m.Settled(jobs))
             link.connection.send(message)
         except StarAgentError as error:
             self._fail(link, error)
@@ -340,15 +455,21 @@ class RoomCore:
         return True
 
     def _fail(self, link: Link, error: StarAgentError) -> None:
+        # Its HostDown comes when the shell has closed it: there may be no more words on this connection.
+        link.code = error.code.code
         link.connection.state = "closed"
         self.closing.append(link)
 
     def _drop(self, link: Link, code: str, detail: str, now_ms: int) -> None:
         """Say why, then close."""
-        if link.connection.state in ("opening", "waiting"):
+        state = link.connection.state
+        if state in ("opening", "waiting"):
             self._send(link, m.Refuse(code, detail, REFUSED_RETRY_MS))
-        elif link.connection.state == "open":
-            self._send(link, m.GoAway(code, 1000))
+        elif state == "open":
+            self._send(link, m.GoAway(code, DROPPED_RETRY_MS))
+        if link.agent and not link.up and link.agent not in self.links:
+            # It never came up: the operator sees why all the same.
+            self.reports.append(t.HostDown(link.agent, self.room, code, now_ms))
         self._end(link, code, now_ms)
 
     def _end(self, link: Link, code: str, now_ms: int) -> None:
