@@ -98,7 +98,7 @@ class Reader:
             rows = connection.execute(
                 select(state, func.count()).where(schema.targets.c.job == job).group_by(state).order_by(state)
             )
-            return dict(rows.tuples().all())
+            return {row[0]: row[1] for row in rows}
 
     def amendments(self, job: str, *, agent: str | None = None) -> list[ops.InsertAmendment]:
         """Results that came after their targets had ended, by agent and in their order."""
