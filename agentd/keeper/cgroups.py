@@ -12,9 +12,9 @@ Rules: whatever a group cannot do, it says by returning nothing; a missing fence
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 
+from libstaragent.jobs.digest import sha256
 from libstaragent.roles.keeper_spec import is_job_id
 
 __all__ = ("Groups", "JobGroup")
@@ -114,7 +114,7 @@ class Groups:
     """Where this keeper's job groups go."""
 
     def __init__(self, state_dir: str) -> None:
-        name = "opsconsole-" + hashlib.sha256(os.path.realpath(state_dir).encode()).hexdigest()[:12]
+        name = "opsconsole-" + sha256(os.path.realpath(state_dir).encode()).hexdigest()[:12]
         own = _own_groups()
         self._fence: str | None = None
         self._memory: str | None = None

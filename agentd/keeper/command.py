@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 
 from agentd.keeper.cgroups import JobGroup
 from agentd.keeper.spawn import GatedChild
 from agentd.keeper.spoolfile import SpoolWriter
+from libstaragent.jobs.digest import sha256
 from libstaragent.jobs.spool import STDERR, STDOUT
 
 __all__ = ("READ_SIZE", "Command")
@@ -37,7 +37,7 @@ class Command:
         self.child: GatedChild | None = None
         self.stdin_left = b""
         self.sealed = False
-        self._hashes = {STDOUT: hashlib.sha256(), STDERR: hashlib.sha256()}
+        self._hashes = {STDOUT: sha256(b""), STDERR: sha256(b"")}
         self._counts = {STDOUT: 0, STDERR: 0}
         self._open: dict[int, int] = {}
 

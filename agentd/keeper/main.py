@@ -11,6 +11,7 @@ leave.
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import signal
 import sys
@@ -65,6 +66,9 @@ def run(state_dir: str, start_agent: Callable[[], None] | None) -> int:
 
     shell.watch(wake_read, on_wake)
     shell.recover()
+    # Nothing that exists now will ever be garbage; unvisited by the collector, its pages stay shared with every child.
+    gc.collect()
+    gc.freeze()
     stopping = False
     while True:
         now = time.monotonic()

@@ -20,7 +20,7 @@ from agentd.keeper import link, processes
 from agentd.keeper.cgroups import Groups
 from agentd.keeper.command import Command
 from agentd.keeper.link import AgentLink
-from agentd.keeper.spawn import COOKIE, code_of_step, fork_gated
+from agentd.keeper.spawn import COOKIE, Spawner, code_of_step
 from agentd.keeper.spoolfile import SpoolReader, SpoolWriter
 from libstaragent.codes import SPAWN_FAILED, SPOOL_WRITE
 from libstaragent.errors import StarAgentError
@@ -44,7 +44,7 @@ class KeeperShell:
         self.spared: set[int] = {os.getpid()}
         self._spool_dir = os.path.join(state_dir, "spool")
         os.makedirs(self._spool_dir, mode=0o700, exist_ok=True)
-        self._private = private
+        self._spawner = Spawner(private=private)
         self._groups = Groups(state_dir)
         self._boot_id = processes.boot_id()
         self._selector = selectors.DefaultSelector()
@@ -221,7 +221,7 @@ class KeeperShell:
     def _fork(self, effect: act.Fork) -> list[act.Effect]:
         command = self._commands[effect.job]
         try:
-            child = fork_gated(effect.job, effect.spec, private=self._private)
+            child = self._spawner.fork(effect.job, effect.spec)
         except OSError as problem:
             detail = problem.strerror or ""
             return self.core.on_fork_failed(

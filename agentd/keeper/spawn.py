@@ -12,6 +12,7 @@ may be unable to read our files); no descriptor but 0, 1 and 2 is inherited.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pwd
@@ -30,7 +31,7 @@ from libstaragent.codes import (
 )
 from libstaragent.roles.keeper_spec import JobSpec
 
-__all__ = ("COOKIE", "GatedChild", "code_of_step", "fork_gated")
+__all__ = ("COOKIE", "GatedChild", "Spawner", "code_of_step")
 
 # In the environment of every process of a job that did not clear it: how a leftover is recognised after a crash.
 COOKIE = "OPSCONSOLE_JOB"
@@ -109,8 +110,26 @@ class GatedChild:
         return step, int(errno), detail
 
 
-def fork_gated(job: str, spec: JobSpec, *, private: tuple[int, ...]) -> GatedChild:
-    """Fork; OSError where the kernel refuses. `private` descriptors (the lock) are closed in the child at once."""
+class Spawner:
+    """Forks commands. What is the same for each is looked up once: a child is slow at it, and our own user stays."""
+
+    def __init__(self, *, private: tuple[int, ...]) -> None:
+        """`private` descriptors (the lock) are closed in a child at once. Make it when all signal handlers are set."""
+        self._private = private
+        self._changed = _changed_signals()
+        try:
+            self._own = pwd.getpwuid(os.geteuid())
+        except KeyError:
+            self._own = None
+
+    def fork(self, job: str, spec: JobSpec) -> GatedChild:
+        """Fork a child that waits at its gate; OSError where the kernel refuses."""
+        return _fork(job, spec, self._own, self._changed, self._private)
+
+
+def _fork(
+    job: str, spec: JobSpec, own: pwd.struct_passwd | None, changed: list[int], private: tuple[int, ...]
+) -> GatedChild:
     opened: list[int] = []
 
     def pipe() -> tuple[int, int]:
@@ -138,7 +157,7 @@ def fork_gated(job: str, spec: JobSpec, *, private: tuple[int, ...]) -> GatedChi
         ours = [gate_write, errors_read, stdout_read, stderr_read, *private]
         if stdin_write is not None:
             ours.append(stdin_write)
-        _child(job, spec, gate_read, errors_write, (stdin_read, stdout_write, stderr_write), ours)
+        _child(job, spec, own, changed, gate_read, errors_write, (stdin_read, stdout_write, stderr_write), ours)
     for descriptor in (gate_read, errors_write, stdin_read, stdout_write, stderr_write):
         os.close(descriptor)
     for descriptor in (stdout_read, stderr_read, errors_read, stdin_write):
@@ -147,17 +166,21 @@ def fork_gated(job: str, spec: JobSpec, *, private: tuple[int, ...]) -> GatedChi
     return GatedChild(pid, gate_write, errors_read, stdin_write, stdout_read, stderr_read)
 
 
-def _child(job: str, spec: JobSpec, gate: int, errors: int, streams: tuple[int, int, int], ours: list[int]) -> None:
+def _child(
+    job: str,
+    spec: JobSpec,
+    own: pwd.struct_passwd | None,
+    changed: list[int],
+    gate: int,
+    errors: int,
+    streams: tuple[int, int, int],
+    ours: list[int],
+) -> None:
     step = "session"
     try:
         signal.set_wakeup_fd(-1)
-        for number in range(1, signal.NSIG):
-            # What cannot be asked about or set (KILL, STOP, the C library's own) is not ours to reset either.
-            try:
-                if signal.getsignal(number) != signal.SIG_DFL:
-                    signal.signal(number, signal.SIG_DFL)
-            except (OSError, ValueError, TypeError):
-                continue
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         for descriptor in ours:
             os.close(descriptor)
@@ -165,7 +188,7 @@ def _child(job: str, spec: JobSpec, gate: int, errors: int, streams: tuple[int, 
         if os.read(gate, 1) != _GATE_OPEN:
             os._exit(_EXIT_UNRELEASED)
         step = "user"
-        entry = _entry(spec.user)
+        entry = own if spec.user is None else pwd.getpwnam(spec.user)
         step = "limits"
         _apply_limits(spec.limits)
         step = "switch"
@@ -195,13 +218,15 @@ def _report(errors: int, step: str, errno: int, detail: str) -> None:
     os.write(errors, f"{step}\0{errno}\0{detail[:500]}".encode("utf-8", "replace"))
 
 
-def _entry(user: str | None) -> pwd.struct_passwd | None:
-    if user is not None:
-        return pwd.getpwnam(user)
-    try:
-        return pwd.getpwuid(os.geteuid())
-    except KeyError:
-        return None
+def _changed_signals() -> list[int]:
+    """The signals that are not at their default here: ours, Python's, and what we were started with."""
+    changed: list[int] = []
+    for number in range(1, signal.NSIG):
+        # What cannot be asked about (the C library's own) is not ours to reset either.
+        with contextlib.suppress(ValueError):
+            if signal.getsignal(number) not in (signal.SIG_DFL, None):
+                changed.append(number)
+    return changed
 
 
 def _become(entry: pwd.struct_passwd | None, streams: tuple[int, int, int]) -> None:

@@ -9,12 +9,12 @@ is never silently dropped.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from binascii import Error as Base64Error
 from binascii import a2b_base64
 
 from libstaragent.codes import COMMAND_SPEC
+from libstaragent.jobs.digest import sha256
 from libstaragent.jobs.shapes import is_array, is_object
 
 __all__ = ("JOB_ID_LENGTH", "LIMITS", "STDIN_MAX", "JobSpec", "is_job_id")
@@ -160,4 +160,4 @@ class JobSpec:
             raise COMMAND_SPEC.error(f"output_head and output_tail together may be {OUTPUT_MAX} bytes")
         self.limits = _limits(fields.get("limits"))
         canonical = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode("ascii")
-        self.digest = hashlib.sha256(canonical).hexdigest()
+        self.digest = sha256(canonical).hexdigest()

@@ -23,7 +23,7 @@ raise SystemExit(run({state!r}, agent))
 
 def start(state: Path, body: str) -> subprocess.Popen:
     code = PARENT.format(body=body, state=str(state))
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=REPOSITORY)
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, bufsize=0, cwd=REPOSITORY)
 
 
 def line(keeper: subprocess.Popen) -> list[int]:
@@ -58,9 +58,11 @@ def test_an_agent_that_dies_is_started_again_and_inherits_nothing_of_the_keeper(
 
 def test_an_agent_that_ignores_term_does_not_keep_the_keeper_from_leaving(tmp_path):
     keeper = start(tmp_path / "state", "signal.signal(15, signal.SIG_IGN); print(1, flush=True)\n    signal.pause()")
-    agent, _ = line(keeper)
-    assert line(keeper) == [1]
-    assert finish(keeper) == 0
+    try:
+        agent, _ = line(keeper)
+        assert line(keeper) == [1]
+    finally:
+        assert finish(keeper) == 0
     assert not Path(f"/proc/{agent}").exists()
 
 
@@ -87,14 +89,31 @@ print(*sorted(set(sys.modules) - before))
 """
     plain = [sys.executable, "-c", script]
     loaded = set(subprocess.run(plain, capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout.split())
-    heavy = {"asyncio", "msgspec", "subprocess", "logging", "dataclasses", "typing", "threading", "inspect", "ssl"}
+    heavy = {
+        "asyncio",
+        "msgspec",
+        "subprocess",
+        "logging",
+        "dataclasses",
+        "typing",
+        "threading",
+        "inspect",
+        "ssl",
+        "_hashlib",
+    }
     assert not heavy & loaded
     ours = {name for name in loaded if name.partition(".")[0] in ("agentd", "libstaragent", "opsconsole", "p2p")}
     assert ours == {
         *("agentd", "agentd.keeper", "agentd.keeper.cgroups", "agentd.keeper.command", "agentd.keeper.link"),
         *("agentd.keeper.main", "agentd.keeper.processes", "agentd.keeper.shell", "agentd.keeper.spawn"),
         *("agentd.keeper.spoolfile", "libstaragent", "libstaragent.codes", "libstaragent.errors"),
-        *("libstaragent.jobs", "libstaragent.jobs.shapes", "libstaragent.jobs.spool", "libstaragent.roles"),
+        *(
+            "libstaragent.jobs",
+            "libstaragent.jobs.digest",
+            "libstaragent.jobs.shapes",
+            "libstaragent.jobs.spool",
+            "libstaragent.roles",
+        ),
         *("libstaragent.roles.keeper", "libstaragent.roles.keeper_effects", "libstaragent.roles.keeper_frames"),
         *("libstaragent.roles.keeper_job", "libstaragent.roles.keeper_spec", "libstaragent.roles.keeper_summary"),
     }

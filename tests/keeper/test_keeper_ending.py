@@ -1,4 +1,4 @@
-"""Timeout and cancel end a command whole, however it hides; a normal end names what is left running and leaves it be."""
+"""Timeout and cancel end a command whole, however it hides; a normal end names what is left and leaves it be."""
 
 from __future__ import annotations
 

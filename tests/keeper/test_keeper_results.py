@@ -181,7 +181,7 @@ print([line.split()[1] for line in open("/proc/self/status") if line.startswith(
 print(os.getsid(0) == os.getpid())
 """
     # Python itself ignores SIGPIPE and SIGXFSZ, so a shell is asked for the signals.
-    keeper.link.run(job, ["sh", "-c", "ls /proc/$$/fd; grep -E 'Sig(Blk|Ign)' /proc/$$/status"])
+    keeper.link.run(job, ["sh", "-c", "ls /proc/$$/fd; exec grep -E 'Sig(Blk|Ign)' /proc/self/status"])
     words = keeper.output(job).split()
     assert words[:3] == [b"0", b"1", b"2"]
     # The shell's own descriptor for a script is 10 or more; a leak would be 3 or 4.
