@@ -13,6 +13,7 @@ __all__ = ("insert_or_ignore", "open_engines", "store_error", "upsert")
 import errno
 import os
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,10 +114,9 @@ def _sqlite_engine(url: URL, *, connections: int, begin: str) -> Engine:
     return engine
 
 
-def insert_or_ignore(dialect: Dialect, table: Table) -> Insert:
-    """An insert of all columns of `table` that does nothing for a row whose key, or other unique value, is there."""
-    values = {column.name: None for column in table.columns}
-    return _insert(dialect)(table).values(values).on_conflict_do_nothing()
+def insert_or_ignore(dialect: Dialect, table: Table, columns: Sequence[str]) -> Insert:
+    """An insert of `columns` that does nothing for a row whose key, or other unique value, is there."""
+    return _insert(dialect)(table).values(dict.fromkeys(columns)).on_conflict_do_nothing()
 
 
 def upsert(dialect: Dialect, table: Table, key: str, values: dict[str, Any]) -> Insert:

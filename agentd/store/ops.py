@@ -71,11 +71,6 @@ class InsertTarget(Struct, frozen=True, kw_only=True):
     agent: str
     state: str
     exit_status: int | None = None
-    signal: int | None = None
-    core_dumped: bool = False
-    errno: int | None = None
-    code: str | None = None
-    detail: str | None = None
     ran: str = "no"
     started_ms: int | None = None
     finished_ms: int | None = None
@@ -86,11 +81,16 @@ class InsertTarget(Struct, frozen=True, kw_only=True):
     stderr_bytes: int = 0
     stdout_sha256: bytes | None = None
     stderr_sha256: bytes | None = None
+    output_digest: bytes | None = None
+    received_ms: int
+    signal: int | None = None
+    core_dumped: bool = False
+    errno: int | None = None
+    code: str | None = None
+    detail: str | None = None
     omitted: int = 0
     left_running: str | None = None
     left_count: int = 0
-    output_digest: bytes | None = None
-    received_ms: int
 
 
 class InsertAmendment(InsertTarget, frozen=True, kw_only=True):

@@ -23,7 +23,19 @@ __all__ = (
     "tokens",
 )
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    false,
+)
 
 metadata = MetaData(
     naming_convention={
@@ -111,11 +123,6 @@ def _result_columns() -> list[Column]:
     return [
         Column("state", Text, nullable=False),
         Column("exit_status", Integer),
-        Column("signal", Integer),
-        Column("core_dumped", Boolean, nullable=False),
-        Column("errno", Integer),
-        Column("code", Text),
-        Column("detail", Text),
         Column("ran", Text, nullable=False),
         Column("started_ms", BigInteger),
         Column("finished_ms", BigInteger),
@@ -126,11 +133,17 @@ def _result_columns() -> list[Column]:
         Column("stderr_bytes", BigInteger, nullable=False),
         Column("stdout_sha256", LargeBinary),
         Column("stderr_sha256", LargeBinary),
-        Column("omitted", BigInteger, nullable=False),
-        Column("left_running", Text),
-        Column("left_count", Integer, nullable=False),
         Column("output_digest", LargeBinary),
         Column("received_ms", BigInteger, nullable=False),
+        # What most results leave as it is comes last, so that one comparison tells a usual row.
+        Column("signal", Integer),
+        Column("core_dumped", Boolean, nullable=False, server_default=false()),
+        Column("errno", Integer),
+        Column("code", Text),
+        Column("detail", Text),
+        Column("omitted", BigInteger, nullable=False, server_default="0"),
+        Column("left_running", Text),
+        Column("left_count", Integer, nullable=False, server_default="0"),
     ]
 
 

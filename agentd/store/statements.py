@@ -1,10 +1,15 @@
 """Bulk inserts: SQL compiled once by SQLAlchemy, then given many rows in one statement.
 
-Not here: what to insert, and when. Rules: rows are tuples in the order of the table's columns.
+Not here: what to insert, and when. Rules: rows are tuples in the order of the table's columns; of two rows with one
+key the first stays, in a statement as in the table.
 
 Many rows a statement and not `executemany`: the driver lets go of the interpreter's lock once a statement, and
 executemany is a statement a row. Beside a busy event loop each row then waits for its turn: 3,500 rows/s were
-measured where one statement a thousand rows makes 26,000 to 46,000; alone, 100,000 and 175,000.
+measured where one statement for hundreds of rows makes 16,000 to 46,000; alone, 100,000 and 175,000.
+
+Rows go in the order of their keys, which halves the work in the tree, and those whose last columns are at their
+defaults (`usual` counts the columns before) go without them, which halves it again: binding a value costs a tenth of
+a µs.
 """
 
 from __future__ import annotations
@@ -23,32 +28,66 @@ from agentd.store.dialect import insert_or_ignore
 # quarter of the one before, so any number of rows is few statements and few shapes to keep compiled.
 LADDER = (1024, 256, 64, 16, 4, 1)
 
+_Row = tuple[Any, ...]
+
 
 class BulkInsert:
-    """Inserts into one table, ignoring what is there; with `returning`, gives that column of each row that was new."""
+    """Inserts into one table, ignoring what is there.
 
-    def __init__(self, dialect: Dialect, table: Table, *, returning: str | None = None) -> None:
-        insert = insert_or_ignore(dialect, table)
-        if returning is not None:
-            insert = insert.returning(table.c[returning])
-        compiled = insert.compile(dialect=dialect)
-        order = list(compiled.positiontup or ())
-        if order != [column.name for column in table.columns]:
-            raise AssertionError(f"parameters of {table.name} are not in the order of its columns: {order}")
-        head, values, rest = str(compiled).partition(" VALUES (")
-        row, conflict, tail = rest.rpartition(") ON CONFLICT")
-        self._shapes = {rows: f"{head}{values}{'), ('.join([row] * rows)}{conflict}{tail}" for rows in LADDER}
+    :param returning: a column; the call gives its value in each row that was new.
+    :param usual: how many columns to write of a row whose others equal `defaults`.
+    """
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        table: Table,
+        *,
+        returning: str | None = None,
+        usual: int | None = None,
+        defaults: _Row = (),
+    ) -> None:
+        self._key = [column.name for column in table.columns].index(list(table.primary_key)[-1].name) + 1
         self._returning = returning is not None
+        self._usual = usual
+        self._defaults = defaults
+        self._whole_shapes = _shapes(dialect, table, len(table.columns), returning)
+        self._usual_shapes = _shapes(dialect, table, usual, returning) if usual is not None else {}
 
-    def __call__(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> list[Any]:
+    def __call__(self, connection: Connection, rows: Sequence[_Row]) -> list[Any]:
         """Insert `rows`; what was new, if that was asked for."""
+        by_key = {row[: self._key]: row for row in reversed(rows)}
+        ordered = [row for _, row in sorted(by_key.items())]
+        usual = self._usual
+        if usual is None:
+            return self._insert(connection, ordered, self._whole_shapes)
+        lean = [row[:usual] for row in ordered if row[usual:] == self._defaults]
+        whole = [row for row in ordered if row[usual:] != self._defaults] if len(lean) < len(ordered) else []
+        new = self._insert(connection, lean, self._usual_shapes)
+        return new + self._insert(connection, whole, self._whole_shapes)
+
+    def _insert(self, connection: Connection, rows: list[_Row], shapes: dict[int, str]) -> list[Any]:
         new: list[Any] = []
         at = 0
         for size in LADDER:
             while len(rows) - at >= size:
                 parameters = tuple(chain.from_iterable(rows[at : at + size]))
-                result = connection.exec_driver_sql(self._shapes[size], parameters)
+                result = connection.exec_driver_sql(shapes[size], parameters)
                 if self._returning:
-                    new.extend(value for (value,) in result)
+                    new.extend(row[0] for row in result)
                 at += size
         return new
+
+
+def _shapes(dialect: Dialect, table: Table, count: int, returning: str | None) -> dict[int, str]:
+    """The statement for each size of LADDER, with the first `count` columns."""
+    names = [column.name for column in table.columns][:count]
+    insert = insert_or_ignore(dialect, table, names)
+    if returning is not None:
+        insert = insert.returning(table.c[returning])
+    compiled = insert.compile(dialect=dialect, column_keys=names)
+    if list(compiled.positiontup or ()) != names:
+        raise AssertionError(f"parameters of {table.name} are not in the order of its columns: {compiled.positiontup}")
+    head, values, rest = str(compiled).partition(" VALUES (")
+    row, conflict, tail = rest.rpartition(") ON CONFLICT")
+    return {rows: f"{head}{values}{'), ('.join([row] * rows)}{conflict}{tail}" for rows in LADDER}

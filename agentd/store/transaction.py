@@ -19,10 +19,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import astuple
 from sqlalchemy import Connection, Dialect, Engine, delete, select, update
 
 from agentd.store import ops, schema
-from agentd.store.dialect import upsert
+from agentd.store.dialect import insert_or_ignore, upsert
 from agentd.store.statements import BulkInsert
 from libstaragent import codes
 from libstaragent.errors import StarAgentError
@@ -40,6 +41,9 @@ _BULK: dict[type, Any] = {
 }
 _CLAIMS = frozenset((ops.UseToken, ops.UpsertHost))
 
+# From this column on a target's row is usually at its defaults.
+_FIRST_UNUSUAL = "signal"
+
 # Hosts named in one statement.
 _IDS_AT_ONCE = 1000
 
@@ -52,6 +56,13 @@ class Transaction:
         dialect: Dialect = engine.dialect
         self._jobs = BulkInsert(dialect, schema.jobs, returning="id")
         self._bulk = {kind: BulkInsert(dialect, table) for kind, table in _BULK.items()}
+        fields, defaults = ops.InsertTarget.__struct_fields__, ops.InsertTarget.__struct_defaults__
+        self._bulk[ops.InsertTarget] = BulkInsert(
+            dialect,
+            schema.targets,
+            usual=fields.index(_FIRST_UNUSUAL),
+            defaults=defaults[fields.index(_FIRST_UNUSUAL) - len(fields) :],
+        )
 
     def run(self, submissions: Sequence[Submission]) -> list[StarAgentError | None]:
         """Commit them; for each None, or why it was refused.
@@ -61,18 +72,18 @@ class Transaction:
         refused: list[StarAgentError | None] = [None] * len(submissions)
         jobs: dict[str, tuple[Any, ...]] = {}
         owner: dict[str, int] = {}
-        bulk: dict[type, list[tuple[int, tuple[Any, ...]]]] = {}
+        bulk: dict[type, list[tuple[int, ops.Op]]] = {kind: [] for kind in self._bulk}
         single: dict[int, list[ops.Op]] = {}
         for index, submission in enumerate(submissions):
             for op in submission:
                 kind = type(op)
-                if kind in self._bulk:
-                    bulk.setdefault(kind, []).append((index, msgspec.structs.astuple(op)))
+                if kind in bulk:
+                    bulk[kind].append((index, op))
                 elif isinstance(op, ops.InsertJob):
                     if op.id in jobs:
                         refused[index] = codes.JOB_REPEATED.error(op.id)
                     else:
-                        jobs[op.id] = msgspec.structs.astuple(op)
+                        jobs[op.id] = astuple(op)
                         owner[op.id] = index
                 else:
                     single.setdefault(index, []).append(op)
@@ -82,9 +93,9 @@ class Transaction:
                 if refused[index] is None:
                     refused[index] = _run_singles(connection, singles)
             clean = not any(refused)
-            for kind, rows in bulk.items():
-                standing = [row for index, row in rows if clean or refused[index] is None]
-                self._bulk[kind](connection, standing)
+            for kind, found in bulk.items():
+                rows = [astuple(op) for index, op in found if clean or refused[index] is None]
+                self._bulk[kind](connection, rows)
         return refused
 
     def _insert_jobs(
@@ -142,7 +153,8 @@ def _revoke_host(connection: Connection, op: ops.RevokeHost) -> None:
 
 def _insert_token(connection: Connection, op: ops.InsertToken) -> None:
     values = {**msgspec.structs.asdict(op), "networks": _json(op.networks), "labels": _json(op.labels)}
-    connection.execute(upsert(connection.dialect, schema.tokens, "id", values))
+    # Not an upsert: a request that comes again must not give back the uses that were made.
+    connection.execute(insert_or_ignore(connection.dialect, schema.tokens, list(values)), values)
 
 
 def _use_token(connection: Connection, op: ops.UseToken) -> None:

@@ -11,13 +11,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
+from sqlalchemy import Table, create_engine
+from sqlalchemy.dialects import postgresql
 
 import agentd.store.migrate
 from agentd.store import Store, ops
 from agentd.store.migrate import HEAD, REVISIONS
 from agentd.store.schema import metadata
-from agentd.store.statements import LADDER
+from agentd.store.statements import LADDER, BulkInsert
 from libstaragent import codes
 from libstaragent.errors import StarAgentError
 
@@ -48,6 +49,15 @@ def test_the_largest_statement_fits_what_sqlite_takes() -> None:
     connection = sqlite3.connect(":memory:")
     assert widest * LADDER[0] <= connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
     connection.close()
+
+
+@pytest.mark.parametrize("table", metadata.sorted_tables, ids=str)
+def test_bulk_inserts_are_said_to_postgresql_with_a_place_for_each_value(table: Table) -> None:
+    bulk = BulkInsert(postgresql.dialect(paramstyle="format"), table)
+    for size, statement in bulk._whole_shapes.items():
+        assert statement.startswith(f"INSERT INTO {table.name} (")
+        assert statement.count("%s") == size * len(table.columns)
+        assert statement.endswith(") ON CONFLICT DO NOTHING")
 
 
 def test_a_new_store_is_its_owners_alone_and_durable(store: Store, path: Path) -> None:

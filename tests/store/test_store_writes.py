@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -77,6 +78,21 @@ def test_the_first_result_and_the_first_ending_stay(store: Store, job, target) -
     assert store.read.jobs()[0].state == "done"
 
 
+def test_the_first_of_two_results_in_one_commit_stays_whatever_they_hold(store: Store, job) -> None:
+    def row(agent: str, state: str, **fields) -> ops.InsertTarget:
+        return ops.InsertTarget(job="J1", agent=agent, state=state, received_ms=1, **fields)
+
+    rows = [
+        row("A2", "signalled", signal=9),
+        row("A2", "ok"),
+        row("A1", "ok", exit_status=0),
+        row("A1", "denied", code="SA-4328", detail="no"),
+        row("A3", "ok"),
+    ]
+    store.submit([job("J1"), *rows]).result(DEADLINE)
+    assert store.read.targets("J1") == [rows[2], rows[0], rows[4]]
+
+
 def test_a_repeated_job_is_refused_with_all_that_came_with_it(store: Store, job, target) -> None:
     answers = [
         store.submit([job("J1"), target("J1", "A1")]),
@@ -123,9 +139,10 @@ def test_a_token_is_used_as_often_as_it_may_be_by_many_at_once(store: Store) -> 
     with ThreadPoolExecutor(8) as pool:
         answers = [answer for several in pool.map(use, range(8)) for answer in several]
     assert sorted(answer.symbol for answer in answers if answer) == ["token_used_up"] * 25
+    store.submit([token]).result(DEADLINE)
     left = store.read.token("T1")
     assert left is not None
-    assert left.uses_left == 0
+    assert left.uses_left == 0, "the token came again and got its uses back"
     kept = [store.read.meta(f"u{caller}-{each}") for caller in range(8) for each in range(4)]
     assert kept.count(b"") == 7, "what came with a refused use must not stay"
     assert code_of(store.submit([ops.UseToken("T1", 100)])) is codes.TOKEN_EXPIRED
@@ -244,6 +261,17 @@ def test_what_came_during_a_commit_is_one_commit_and_one_wake_up_of_the_loop(
     assert len(wake_ups) <= 2, wake_ups
     assert [error.code for error in answers if error] == [codes.JOB_REPEATED]
     assert len(store.read.target_keys("J1")) == 100
+
+
+async def test_an_event_loop_is_answered_in_its_own_thread(store: Store, job, anyio_backend_name: str) -> None:
+    if anyio_backend_name != "asyncio":
+        pytest.skip("the roles run on asyncio")
+    loop = asyncio.get_running_loop()
+    answered: asyncio.Future[tuple[int, StarAgentError | None]] = loop.create_future()
+    lane = store.lane(loop.call_soon_threadsafe)
+    lane.submit([job("J1")], lambda error: answered.set_result((threading.get_ident(), error)))
+    assert await asyncio.wait_for(answered, DEADLINE) == (threading.get_ident(), None)
+    assert store.read.job("J1") is not None
 
 
 def test_a_closed_loop_does_not_stop_the_writer(store: Store) -> None:

@@ -6,7 +6,7 @@ A step is history: it says what was made then and is never edited, so it repeats
 from __future__ import annotations
 
 from alembic import op
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Integer, LargeBinary, Text
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Integer, LargeBinary, Text, false
 
 revision = "0001"
 down_revision = None
@@ -113,11 +113,6 @@ def _result() -> list[Column]:
     return [
         Column("state", Text, nullable=False),
         Column("exit_status", Integer),
-        Column("signal", Integer),
-        Column("core_dumped", Boolean, nullable=False),
-        Column("errno", Integer),
-        Column("code", Text),
-        Column("detail", Text),
         Column("ran", Text, nullable=False),
         Column("started_ms", BigInteger),
         Column("finished_ms", BigInteger),
@@ -128,9 +123,14 @@ def _result() -> list[Column]:
         Column("stderr_bytes", BigInteger, nullable=False),
         Column("stdout_sha256", LargeBinary),
         Column("stderr_sha256", LargeBinary),
-        Column("omitted", BigInteger, nullable=False),
-        Column("left_running", Text),
-        Column("left_count", Integer, nullable=False),
         Column("output_digest", LargeBinary),
         Column("received_ms", BigInteger, nullable=False),
+        Column("signal", Integer),
+        Column("core_dumped", Boolean, nullable=False, server_default=false()),
+        Column("errno", Integer),
+        Column("code", Text),
+        Column("detail", Text),
+        Column("omitted", BigInteger, nullable=False, server_default="0"),
+        Column("left_running", Text),
+        Column("left_count", Integer, nullable=False, server_default="0"),
     ]
