@@ -656,6 +656,13 @@ TARGETS_CHANGED = _code(
     "the hosts sent along are not those that were signed",
     "Resolve the targets and sign again; nothing was sent to anyone.",
 )
+TARGET_OPEN = _code(
+    "SA-2211",
+    "target_open",
+    "the target has not ended, so its output is not complete",
+    "Follow it live, or ask again when it has ended.",
+    retryable=True,
+)
 STATE_IN_USE = _code(
     "SA-2210",
     "state_in_use",
@@ -747,7 +754,7 @@ STORE_FAILED = _code(
     "SA-2740",
     "store_failed",
     "the store's database could not be opened, read or written",
-    "Look at errno: free space, permissions and the disk under the store. Nothing was half written; it works again by itself.",
+    "Look at errno: free space, permissions, the disk under the store. Nothing was half written; it recovers by itself.",
     owner="platform",
     scope="fleet",
     retryable=True,
