@@ -22,19 +22,19 @@ REWRITE_BYTES = 16 * 1024 * 1024
 class JournalFile:
     """See the module."""
 
-    def __init__(self, path: Path, *, now_ms: int) -> None:
+    def __init__(self, path: Path) -> None:
         """Read what is there and write it anew, shorter. Raises OSError where that is not possible."""
         self._path = path
         try:
             data = path.read_bytes()
         except FileNotFoundError:
             data = b""
-        self.records: list[Record] = compacted(decode_records(data)[0], now_ms)
+        self.records: list[Record] = compacted(decode_records(data)[0])
         self._descriptor = -1
         self._size = 0
         self._rewrite(self.records)
 
-    def append(self, records: Sequence[Record], *, sync: bool, now_ms: int) -> int | None:
+    def append(self, records: Sequence[Record], *, sync: bool) -> int | None:
         """Append records as one group; None when they are there (and synced, if asked), else the errno."""
         data = b"".join(encode_record(record) for record in records)
         try:
@@ -49,17 +49,17 @@ class JournalFile:
             return error.errno or errno.EIO
         self._size += len(data)
         if self._size > REWRITE_BYTES:
-            self._shorten(now_ms)
+            self._shorten()
         return None
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
 
-    def _shorten(self, now_ms: int) -> None:
+    def _shorten(self) -> None:
         found = decode_records(self._path.read_bytes())[0]
         try:
-            self._rewrite(compacted(found, now_ms))
+            self._rewrite(compacted(found))
         except OSError:
             # The longer file still says the same; the next append tries again.
             return

@@ -216,7 +216,6 @@ class AgentLoop:
                 failure = self._journal.append(
                     [effect.record for effect in records],
                     sync=any(effect.sync for effect in records),
-                    now_ms=_now_ms(),
                 )
                 now = time.monotonic()
                 for effect in records:
@@ -278,7 +277,7 @@ class AgentLoop:
 
     def _tick(self, now: float) -> None:
         now_ms = _now_ms()
-        self._core.tick(now=now, now_ms=now_ms)
+        self._core.tick(now=now)
         connection = self._core.connection
         if self._room is not None:
             if self._room.state != "open" and now >= self._room.deadline:

@@ -8,7 +8,6 @@ __all__ = ("run",)
 
 import random
 import sys
-import time
 from pathlib import Path
 
 from agentd.agent import facts
@@ -29,7 +28,7 @@ def run(directory: Path) -> None:
     """
     state = AgentState(directory)
     identity = state.identity()
-    journal = JournalFile(state.journal, now_ms=time.time_ns() // 1_000_000)
+    journal = JournalFile(state.journal)
     own_facts = facts.facts()
     addresses = facts.addresses(identity.room_address.rpartition(":")[0].strip("[]"))
     nonce = facts.boot_nonce()

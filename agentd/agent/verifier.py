@@ -9,13 +9,12 @@ __all__ = ("HostVerifier",)
 from collections.abc import Iterable
 
 from agentd.agent.state import Identity
-from libstaragent.errors import StarAgentError
-from libstaragent.jobs.journal import Learned, Record, Taken
+from libstaragent.jobs.journal import Learned, Record
 from libstaragent.model.host import HostFacts
 from libstaragent.roles.agent_effects import Verifier
 from libstaragent.security.authority import verify_act
 from libstaragent.security.clock import TimeJudge
-from libstaragent.security.envelope import Envelope, open_signed
+from libstaragent.security.envelope import Envelope
 from libstaragent.security.membership import Proof
 from libstaragent.security.roster import Roster, RosterChain
 from libstaragent.security.signed import Signed
@@ -32,7 +31,7 @@ class HostVerifier(Verifier):
         self._facts = facts
         self._boot_nonce = boot_nonce
         self._chain = RosterChain.restored(identity.fleet, roster)
-        self._judge = TimeJudge(_highest_time(journal))
+        self._judge = TimeJudge(max((record.time_ms for record in journal if isinstance(record, Learned)), default=0))
 
     def verify(self, signed: Signed, proof: Proof | None, now_ms: int) -> Envelope:
         """See `Verifier`."""
@@ -60,23 +59,18 @@ class HostVerifier(Verifier):
         return self._roster.revision
 
     @property
+    def highest_ms(self) -> int:
+        """See `Verifier`."""
+        return self._judge.highest_ms
+
+    def may_forget(self, expires_ms: int) -> bool:
+        """See `Verifier`."""
+        return self._judge.may_forget(expires_ms)
+
+    @property
     def _roster(self) -> Roster:
         assert self._chain.newest is not None
         return self._chain.newest
 
     def _matches(self, expression: str) -> bool:
         return parse(expression).matches(self._facts, self._roster.groups)
-
-
-def _highest_time(journal: Iterable[Record]) -> int:
-    """The highest operator's time that this host has verified, from what it kept."""
-    highest = 0
-    for record in journal:
-        if isinstance(record, Learned):
-            highest = max(highest, record.time_ms)
-        elif isinstance(record, Taken):
-            try:
-                highest = max(highest, open_signed(record.signed).issued)
-            except StarAgentError:
-                continue
-    return highest

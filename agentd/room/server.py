@@ -54,8 +54,6 @@ WRITE_AT_ONCE = 64 * 1024
 REPORTS_WAITING_MAX = 50_000
 # How often it is looked whether central has caught up; the bus has no word for it.
 CATCH_UP_SECONDS = 0.02
-# Agents come back spread over this long after a stop; at ADMIT_RATE that is a fleet of 15,000.
-RETURN_WITHIN_MS = 40_000
 TICK_SECONDS = 1.0
 
 
@@ -120,7 +118,7 @@ class Room:
         return bound[0], bound[1]
 
     async def stop(self) -> None:
-        """Send the agents away, to come back spread over RETURN_WITHIN_MS, and close."""
+        """Send the agents away, each to come back in its turn, and close."""
         if self._listener is None:
             return
         self._loop.remove_reader(self._listener.fileno())
@@ -131,7 +129,7 @@ class Room:
         for task in list(self._handshakes):
             task.cancel()
         await asyncio.gather(*self._handshakes, return_exceptions=True)
-        self.core.go_away(codes.ROOM_STOPPING.code, retry_after_ms=RETURN_WITHIN_MS)
+        self.core.go_away(codes.ROOM_STOPPING.code)
         while self.core.dirty:
             self._drain()
         self._all_gone = asyncio.Event()

@@ -20,6 +20,7 @@ from struct import Struct as _Layout
 import msgspec
 from msgspec import Struct
 
+from libstaragent.security.clock import TimeJudge
 from libstaragent.security.signed import Signed
 
 _HEADER = _Layout(">II")
@@ -29,19 +30,20 @@ RECORD_MAX = 300 * 1024
 
 
 class Taken(Struct, frozen=True, array_like=True, tag=1):
-    """The job was verified and will have a result. `keep_ms`: until then its id may not run again."""
+    """The job was verified and will have a result. Its id stays known while `TimeJudge.may_forget(expires_ms)` is
+    not true.
+    """
 
     job: str
     signed: Signed
     expires_ms: int
-    keep_ms: int
 
 
 class Done(Struct, frozen=True, array_like=True, tag=2):
     """The job's result is in the store; only its id is still of use."""
 
     job: str
-    keep_ms: int
+    expires_ms: int
 
 
 class Learned(Struct, frozen=True, array_like=True, tag=3):
@@ -80,7 +82,7 @@ def decode_records(data: bytes) -> tuple[list[Record], int]:
     return found, position
 
 
-def compacted(found: Iterable[Record], now_ms: int) -> list[Record]:
+def compacted(found: Iterable[Record]) -> list[Record]:
     """The least records that say the same: open jobs whole, finished ones by id while that must be known, one time."""
     taken: dict[str, Taken] = {}
     done: dict[str, Done] = {}
@@ -94,5 +96,6 @@ def compacted(found: Iterable[Record], now_ms: int) -> list[Record]:
             learned = max(learned, record.time_ms)
     kept: list[Record] = [Learned(learned)] if learned else []
     kept += [record for job, record in taken.items() if job not in done]
-    kept += [record for record in done.values() if record.keep_ms > now_ms]
+    judge = TimeJudge(learned)
+    kept += [record for record in done.values() if not judge.may_forget(record.expires_ms)]
     return kept

@@ -14,7 +14,8 @@ It promises two things, whoever is killed when: a job runs at most once, and its
     ─persisted→ gone
 
 After a restart the journal says what was taken and the keeper what was started. Taken and not known to the keeper means
-that nothing ran: it is reported as `interrupted`, and never started then. Ids stay known until 24 h after they expire.
+that nothing ran: it is reported as `interrupted`, and never started then. Ids stay known until
+24 h after they expire, by the time in operators' signatures.
 
 How it is driven: call an input, then carry out and clear `effects` in their order, and send `connection.take()`. The
 answer to an effect is another input. `now` is monotonic seconds, `now_ms` the wall clock in ms.
@@ -54,8 +55,6 @@ OPEN_MAX = 512
 CANCELS_MAX = 1024
 # A result that is not acknowledged is said again; the store's commit takes milliseconds.
 RESEND_AFTER = 30.0
-# Ids are refused for so long after their envelope expired (ARCHITECTURE, Trust).
-KEEP_ID_MS = 24 * 3_600_000
 
 
 class AgentCore:
@@ -90,6 +89,7 @@ class AgentCore:
         self._cancels: dict[str, None] = {}
         self._tokens: dict[int, tuple[str, str]] = {}
         self._next_token = 1
+        self._kept_time_ms = verifier.highest_ms
         self._keeper_up = False
         self._recover(journal)
 
@@ -97,7 +97,6 @@ class AgentCore:
 
     def connected(self, *, connects: int, now: float, now_ms: int) -> None:
         """A connection to the room stands; say HELLO."""
-        self.refused = None
         self.connection = Connection(AGENT, now=now)
         self.connection.send(
             m.Hello(
@@ -119,6 +118,7 @@ class AgentCore:
     def disconnected(self) -> None:
         """The connection is gone; what runs goes on."""
         self.connection = None
+        self.refused = None
         for run in self.open.values():
             run.stream = 0
             run.following = False
@@ -134,12 +134,12 @@ class AgentCore:
         """Ask for the next certificate; False when there is no connection now."""
         return self._say(m.RenewRequest(csr))
 
-    def tick(self, *, now: float, now_ms: int) -> None:
+    def tick(self, *, now: float) -> None:
         """Repeat unacknowledged results, forget old ids. Call about once a second."""
         for run in self.open.values():
             if run.state == "reporting" and now - run.last_sent >= RESEND_AFTER:
                 self._report(run, now)
-        for job in [job for job, keep_ms in self._done.items() if keep_ms <= now_ms]:
+        for job in [job for job, expires_ms in self._done.items() if self._verifier.may_forget(expires_ms)]:
             del self._done[job]
 
     # The disk ------------------------------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ class AgentCore:
                 run.state = "reporting"
                 return
             del self.open[job]
-            self._done[job] = run.keep_ms
+            self._done[job] = run.expires_ms
             self.effects.append(ToKeeper({"op": "forget", "job": job}))
 
     def spool_read(self, job: str, output: Output | None, *, now: float) -> None:
@@ -200,7 +200,7 @@ class AgentCore:
                 continue
             if job not in self.open:
                 # A spool whose journal record is lost: it ran, so its id counts and its result is told.
-                self.open[job] = LocalRun("starting", expires_ms=0, keep_ms=0)
+                self.open[job] = LocalRun("starting", expires_ms=0)
             if entry["done"]:
                 self.keeper_says({"ev": "finished", **entry}, now=now)
             elif entry["state"] == "running":
@@ -252,10 +252,10 @@ class AgentCore:
     def _recover(self, journal: Iterable[Record]) -> None:
         for record in journal:
             if type(record) is Taken:
-                self.open[record.job] = LocalRun("starting", expires_ms=record.expires_ms, keep_ms=record.keep_ms)
+                self.open[record.job] = LocalRun("starting", expires_ms=record.expires_ms)
             elif type(record) is Done:
                 self.open.pop(record.job, None)
-                self._done[record.job] = record.keep_ms
+                self._done[record.job] = record.expires_ms
             elif type(record) is Learned:
                 continue
 
@@ -310,11 +310,11 @@ class AgentCore:
         if job in self._cancels:
             self._say(m.Result(TargetResult(job=job, state="cancelled", ran="no")))
             return
-        keep_ms = envelope.expires + KEEP_ID_MS
-        run = LocalRun("accepting", expires_ms=envelope.expires, keep_ms=keep_ms, envelope=envelope)
+        run = LocalRun("accepting", expires_ms=envelope.expires, envelope=envelope)
         run.stream = message.stream
         self.open[job] = run
-        self._persist(job, "taken", Taken(job, message.signed, envelope.expires, keep_ms), sync=True)
+        self._keep_time()
+        self._persist(job, "taken", Taken(job, message.signed, envelope.expires), sync=True)
 
     def _cancel(self, signed: Signed, now: float, now_ms: int) -> None:
         try:
@@ -381,7 +381,7 @@ class AgentCore:
             if self.connection is not None and run.stream:
                 self.connection.close_stream(run.stream)
             # Synced before the keeper deletes its spool: else a crash would find the job taken, unknown, and not run.
-            self._persist(job, "done", Done(job, run.keep_ms), sync=True)
+            self._persist(job, "done", Done(job, run.expires_ms), sync=True)
 
     def _repeat(self, now: float) -> None:
         for job, run in self.open.items():
@@ -404,6 +404,12 @@ class AgentCore:
             return
         if signed is not None:
             self.effects.append(StoreRoster(signed))
+
+    def _keep_time(self) -> None:
+        """What an operator's signature taught of time outlives us: else an expired act could come back to life."""
+        if self._verifier.highest_ms > self._kept_time_ms:
+            self._kept_time_ms = self._verifier.highest_ms
+            self._persist("", "learned", Learned(self._kept_time_ms), sync=False)
 
     def _persist(self, job: str, kind: str, record: Record, *, sync: bool) -> None:
         token = self._next_token

@@ -73,3 +73,12 @@ class Verifier:
     def roster_revision(self) -> int:
         """The revision that is believed now; 0 before the first."""
         raise NotImplementedError
+
+    @property
+    def highest_ms(self) -> int:
+        """The highest time in an operator's signature that was verified; it must survive a restart."""
+        raise NotImplementedError
+
+    def may_forget(self, expires_ms: int) -> bool:
+        """Whether an envelope that expired then can never be accepted again, whatever the local clock says."""
+        raise NotImplementedError

@@ -25,7 +25,6 @@ class LocalRun:
         "envelope",
         "expires_ms",
         "following",
-        "keep_ms",
         "last_sent",
         "live_end",
         "live_offset",
@@ -36,11 +35,10 @@ class LocalRun:
         "summary",
     )
 
-    def __init__(self, state: str, *, expires_ms: int, keep_ms: int, envelope: Envelope | None = None) -> None:
+    def __init__(self, state: str, *, expires_ms: int, envelope: Envelope | None = None) -> None:
         self.state = state
         self.envelope = envelope
         self.expires_ms = expires_ms
-        self.keep_ms = keep_ms
         self.cancelled = False
         self.started_ms: int | None = None
         self.summary: dict[str, Any] | None = None

@@ -39,6 +39,8 @@ from libstaragent.security.signed import Signed
 # can be served and no faster; who is turned away comes back with full jitter.
 ADMIT_RATE = 400.0
 ADMIT_BURST = 1000.0
+# Who is sent away first comes back after this long: a room that restarts needs as much.
+RETURN_FIRST_MS = 200
 # An agent that is refused for a reason that will not go away by itself comes back after this long.
 REFUSED_RETRY_MS = 60_000
 # One that was dropped for what passes comes back after this long.
@@ -223,10 +225,10 @@ class RoomCore:
         for job in self._cancels_due.due(now_ms):
             self._cancels.pop(job, None)
 
-    def go_away(self, code: str, *, retry_after_ms: int) -> None:
-        """Tell every agent to come back later; used before a restart."""
-        for link in list(self.links.values()):
-            self._send(link, m.GoAway(code, retry_after_ms))
+    def go_away(self, code: str) -> None:
+        """Send every agent away, each to come back in its turn: as fast as ADMIT_RATE lets them in, and no faster."""
+        for turn, link in enumerate(list(self.links.values())):
+            self._send(link, m.GoAway(code, RETURN_FIRST_MS + int(turn * 1000 / ADMIT_RATE)))
 
     def holds(self, agent: str) -> int:
         """Targets on this agent that are not settled."""
