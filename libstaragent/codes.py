@@ -566,6 +566,13 @@ COMMAND_OOM = _code(
     "the kernel killed the command because memory ran out",
     "Give it more memory, or make it use less.",
 )
+MEMORY_LIMIT = _code(
+    "SA-6504",
+    "memory_limit",
+    "the host cannot hold a command to a memory limit, so it was not started",
+    "Run the agent where it may make memory control groups, or run the command without the limit.",
+    owner="host owner",
+)
 KEEPER_FRAME = _code(
     "SA-6601",
     "keeper_frame",
@@ -754,7 +761,7 @@ STORE_FAILED = _code(
     "SA-2740",
     "store_failed",
     "the store's database could not be opened, read or written",
-    "Look at errno: free space, permissions, the disk under the store. Nothing was half written; it recovers by itself.",
+    "Look at errno: free space, permissions, the disk below. Nothing was half written; it recovers by itself.",
     owner="platform",
     scope="fleet",
     retryable=True,

@@ -1,8 +1,9 @@
 """Many names as few words: ``web01 web02 web03`` → ``web[01-03]``. Reading them back is `libstaragent.targets.parse`.
 
-The folding is ClusterShell's RangeSet, in as many dimensions as a name has numbers. Not its NodeSet: that reads a
-configuration file of the machine's on import (and would fold by it) and gives ``@ ! & [`` in a host's name a
-meaning. Imported on the first call, since the agent never folds; by name, since it has no types to check against.
+The folding of numbers is ClusterShell's RangeSet. Not its RangeSetND: that takes 12 s for 3,000 scattered names with two
+numbers. Not its NodeSet: that reads a configuration file of the machine's on import (and would fold by it) and gives
+``@ ! & [`` in a host's name a meaning. Imported on the first call, since the agent never folds; by name, since it has no
+types to check against.
 """
 
 from __future__ import annotations
@@ -47,13 +48,16 @@ def _split(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _folded(shape: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    """One number after the other, from the last: names that differ in it alone become one, and then may agree."""
     if len(rows) == 1:
         return [_written(shape, rows[0])]
-    range_sets = import_module("ClusterShell.RangeSet")
-    if len(shape) == 2:
-        return [_written(shape, (str(range_sets.RangeSet.fromlist(sorted(number for (number,) in rows))),))]
-    vectors = range_sets.RangeSetND([list(row) for row in sorted(rows)]).vectors()
-    return [_written(shape, tuple(str(numbers) for numbers in vector)) for vector in vectors]
+    range_set = import_module("ClusterShell.RangeSet").RangeSet
+    for axis in range(len(shape) - 2, -1, -1):
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for row in sorted(rows):
+            alike.setdefault((*row[:axis], *row[axis + 1 :]), []).append(row[axis])
+        rows = [(*others[:axis], str(range_set.fromlist(numbers)), *others[axis:]) for others, numbers in alike.items()]
+    return [_written(shape, row) for row in rows]
 
 
 def _written(shape: tuple[str, ...], numbers: tuple[str, ...]) -> str:
