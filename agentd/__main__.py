@@ -1,4 +1,6 @@
-"""`python -m agentd`: looks at the first word and imports only what that role needs; the agent must stay small."""
+"""`agentd`: which role is this? Imports nothing before it knows, because an agent's keeper is forked from here and must
+stay small; what the control plane's commands take is in `agentd.cli`.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +9,25 @@ __all__ = ("main",)
 import sys
 
 
-def main() -> int:
-    """Run the subcommand that argv names; its exit status."""
-    command, rest = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("", [])
-    if command in ("agent", "join", "renew"):
-        from agentd.agent import cli
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    words = sys.argv[1:] if arguments is None else arguments
+    command, rest = (words[0], words[1:]) if words else ("", [])
+    if command == "agent":
+        from agentd.agent.cli import run_agent
 
-        return {"agent": cli.run_agent, "join": cli.run_join, "renew": cli.run_renew}[command](rest)
+        return run_agent(rest)
+    if command == "join":
+        from agentd.agent.cli import run_join
+
+        return run_join(rest)
+    if command == "renew":
+        from agentd.agent.cli import run_renew
+
+        return run_renew(rest)
     from agentd.cli import run
 
-    return run(sys.argv[1:])
+    return run(words)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,195 @@
+"""One request and its answer, as handlers see them: a thin view of ASGI, because Starlette's Request costs more than a
+whole one-target job may.
+
+Not here: routes, authority, errors to status (`app`, `errors`). Rules: a body is read up to a limit and within a time;
+a query parameter is read once, typed, and refused with its name.
+"""
+
+from __future__ import annotations
+
+__all__ = ("JSON", "Call", "Reply", "Stream", "read_json")
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from libstaragent import codes
+from libstaragent.security.roster import Operator
+
+JSON = b"application/json"
+# A request that is not whole after this is a stuck or a hostile client.
+BODY_SECONDS = 30.0
+# The documented paths have at most six parameters.
+MAX_QUERY_FIELDS = 16
+
+T = TypeVar("T")
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Reply:
+    """An answer in one piece; `value` is encoded as JSON unless it is bytes already."""
+
+    __slots__ = ("body", "content_type", "status")
+
+    def __init__(self, value: object, *, status: int = 200, content_type: bytes = JSON) -> None:
+        self.status = status
+        self.body = value if isinstance(value, bytes) else _encode(value)
+        self.content_type = content_type
+
+
+class Stream:
+    """An answer in many pieces; `closed` is called once, however it ends."""
+
+    __slots__ = ("closed", "content_type", "pieces")
+
+    def __init__(self, pieces: AsyncIterator[bytes], *, content_type: bytes, closed: Callable[[], None]) -> None:
+        self.pieces = pieces
+        self.content_type = content_type
+        self.closed = closed
+
+
+class Call:
+    """One request."""
+
+    __slots__ = ("_query", "_receive", "operator", "scope")
+
+    def __init__(self, scope: Mapping[str, Any], receive: Any) -> None:
+        self.scope = scope
+        self._receive = receive
+        self._query: dict[str, str] | None = None
+        # Who asks: set by `app` on paths that need a bearer token.
+        self.operator: Operator | None = None
+
+    @property
+    def address(self) -> str:
+        """Where the request comes from, without the port."""
+        client = self.scope.get("client")
+        return client[0] if client else ""
+
+    def part(self, name: str) -> str:
+        """A variable part of the path."""
+        return self.scope["path_params"][name]
+
+    def header(self, name: bytes) -> str:
+        """The first header of this (lower-case) name, or nothing."""
+        for key, value in self.scope["headers"]:
+            if key == name:
+                return value.decode("latin-1")
+        return ""
+
+    def text(self, name: str, default: str = "") -> str:
+        """A query parameter."""
+        if self._query is None:
+            self._query = self._read_query()
+        return self._query.get(name, default)
+
+    def number(self, name: str, default: int, *, low: int, high: int) -> int:
+        """A query parameter that is a whole number from `low` to `high`.
+
+        :raises UsageError: it is not.
+        """
+        text = self.text(name)
+        if not text:
+            return default
+        if not (text.isascii() and text.isdigit() and len(text) < 18 and low <= int(text) <= high):
+            raise codes.REQUEST_MALFORMED.error(f"{name} is not a number from {low} to {high}")
+        return int(text)
+
+    def seconds(self, name: str, *, high: float) -> float:
+        """A query parameter that is a time in seconds, 0 without it.
+
+        :raises UsageError: it is none, or above `high`.
+        """
+        text = self.text(name)
+        if not text:
+            return 0.0
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value <= high:
+            raise codes.REQUEST_MALFORMED.error(f"{name} is not a time from 0 to {high:.0f} seconds")
+        return value
+
+    def flag(self, name: str) -> bool:
+        """A query parameter that is 1 or 0.
+
+        :raises UsageError: it is neither.
+        """
+        return self.number(name, 0, low=0, high=1) == 1
+
+    async def body(self, limit: int) -> bytes:
+        """The whole body.
+
+        :raises ResourceShort: it is larger than `limit` bytes.
+        :raises TimedOut: it does not arrive.
+        """
+        try:
+            stated = int(self.header(b"content-length") or 0)
+        except ValueError:
+            raise codes.REQUEST_MALFORMED.error("content-length is no number") from None
+        if stated > limit:
+            raise codes.BODY_TOO_LARGE.error(f"{stated} bytes, at most {limit}")
+        message = await self._receive()
+        # Nearly every body is here whole with its head; only the others pay for a timer.
+        if not message.get("more_body"):
+            return self._within(message.get("body", b""), limit)
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                pieces = [message["body"]]
+                size = len(pieces[0])
+                while message.get("more_body"):
+                    message = await self._receive()
+                    pieces.append(message.get("body", b""))
+                    size += len(pieces[-1])
+                    if size > limit:
+                        raise codes.BODY_TOO_LARGE.error(f"at most {limit} bytes")
+        except TimeoutError:
+            raise codes.REQUEST_SLOW.error(f"after {BODY_SECONDS:.0f} s") from None
+        return b"".join(pieces)
+
+    async def value(self, decoder: msgspec.json.Decoder[T], limit: int) -> T:
+        """The body as what `decoder` reads.
+
+        :raises UsageError: it is something else.
+        """
+        return read_json(decoder, await self.body(limit))
+
+    async def gone(self) -> None:
+        """Returns when the client has closed the connection."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    def _within(self, body: bytes, limit: int) -> bytes:
+        if len(body) > limit:
+            raise codes.BODY_TOO_LARGE.error(f"{len(body)} bytes, at most {limit}")
+        return body
+
+    def _read_query(self) -> dict[str, str]:
+        query = self.scope["query_string"]
+        if not query:
+            return {}
+        try:
+            fields = parse_qsl(
+                query.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS, errors="strict"
+            )
+        except ValueError as error:
+            raise codes.REQUEST_MALFORMED.error(f"the query: {error}") from None
+        if len({name for name, _ in fields}) != len(fields):
+            raise codes.REQUEST_MALFORMED.error("the query has one parameter twice")
+        return dict(fields)
+
+
+def read_json(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
+    """`data` through `decoder`, each way to fail as one code.
+
+    :raises UsageError: it cannot be read.
+    """
+    try:
+        return decoder.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise codes.REQUEST_MALFORMED.error(str(error)[:300]) from None

@@ -1,0 +1,90 @@
+"""Health, metrics and the API's own description over HTTP.
+
+Rules: metrics are read when they are asked for, from counters that are there anyway; nothing on the hot path knows of
+them. Health needs no login and tells nothing about hosts but their number.
+"""
+
+from __future__ import annotations
+
+__all__ = ("SystemApi",)
+
+import time
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from agentd.central.api.call import Call, Reply
+from agentd.central.hub import Hub
+from agentd.central.service import Central
+from agentd.store.store import Store
+from libstaragent.model.api import Health
+
+_TEXT = b"text/plain; version=1.0.0; charset=utf-8"
+
+_COUNTED = {
+    "submitted": "Jobs accepted",
+    "ended": "Targets ended",
+    "amended": "Results that came after their target had ended",
+    "finished": "Jobs ended",
+    "reports": "Reports of rooms heard",
+    "refused": "Writes that were undone",
+}
+
+
+class SystemApi:
+    """See the module. It is its own collector."""
+
+    def __init__(self, central: Central, hub: Hub, store: Store, *, version: str) -> None:
+        self._central = central
+        self._hub = hub
+        self._store = store
+        self._version = version
+        self._started = time.monotonic()
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        self.openapi = b"{}"
+
+    async def health(self, call: Call) -> Reply:
+        """GET /v1/health"""
+        return Reply(
+            Health(
+                version=self._version,
+                hosts_up=self._hosts_up(),
+                open_jobs=self._open_jobs(),
+                store="failing" if self._central.store_failing else "ok",
+                uptime_ms=int((time.monotonic() - self._started) * 1000),
+            )
+        )
+
+    async def metrics(self, call: Call) -> Reply:
+        """GET /metrics"""
+        return Reply(generate_latest(self._registry), content_type=_TEXT)
+
+    async def described(self, call: Call) -> Reply:
+        """GET /v1/openapi.json"""
+        return Reply(self.openapi)
+
+    def collect(self) -> Iterator[Metric]:
+        """What prometheus_client asks for."""
+        for name, text in _COUNTED.items():
+            yield CounterMetricFamily(f"opsconsole_central_{name}", text, value=self._central.counters[name])
+        yield CounterMetricFamily(
+            "opsconsole_central_events_dropped", "Events that slow readers missed", value=self._hub.dropped
+        )
+        ops, size = self._store.queued
+        for name, text, value in (
+            ("hosts", "Hosts enrolled", len(self._central.hosts)),
+            ("hosts_up", "Hosts connected", self._hosts_up()),
+            ("jobs_open", "Jobs that have not ended", self._open_jobs()),
+            ("event_readers", "Open event streams", len(self._hub)),
+            ("store_queued_ops", "Writes that wait", ops),
+            ("store_queued_bytes", "Bytes that wait to be written", size),
+        ):
+            yield GaugeMetricFamily(f"opsconsole_central_{name}", text, value=value)
+
+    def _hosts_up(self) -> int:
+        return sum(host.up for host in self._central.core.hosts.values())
+
+    def _open_jobs(self) -> int:
+        return sum(job.open > 0 for job in self._central.core.jobs.values())

@@ -1,0 +1,174 @@
+"""Reading the store for central: jobs back into memory, and pages of jobs and targets for the API.
+
+Not here: SQL (`store.reader`). Rules: blocking, so it is called in threads, except at start; an open job's states come
+from memory, its results from the store.
+"""
+
+from __future__ import annotations
+
+__all__ = ("History",)
+
+from collections.abc import Sequence
+
+import msgspec
+
+from agentd.central.directory import Directory, HostRecord
+from agentd.central.trust import unpack_signed
+from agentd.central.views import open_view, target_view
+from agentd.central.writes import ADDRESSES
+from agentd.store import records
+from agentd.store.ops import InsertTarget
+from agentd.store.reader import Reader
+from agentd.store.results import output_of, result_of
+from libstaragent.model.api import JobView, TargetPage, TargetView
+from libstaragent.roles.central import Job
+from libstaragent.security.acts import Member
+from libstaragent.security.envelope import open_signed
+from libstaragent.security.signed import Signed
+
+# Ended targets read at once when a job comes back into memory.
+RESTORE_PAGE = 10_000
+
+_members = msgspec.msgpack.Decoder(tuple[tuple[str, str, str], ...])
+
+Restored = tuple[Job, dict[str, str], Signed | None]
+
+
+class History:
+    """See the module."""
+
+    def __init__(self, read: Reader, hosts: Directory) -> None:
+        self._read = read
+        self._hosts = hosts
+
+    def enrolled(self) -> list[HostRecord]:
+        """Every host that may connect."""
+        return [_host(row) for row in self._read.hosts() if not row.revoked]
+
+    def open_jobs(self) -> list[Restored]:
+        """What was running when this process ended."""
+        return [self._restored(row) for row in self._read.open_jobs()]
+
+    def job(self, job_id: str) -> Restored | None:
+        """A job of the store, with the states of its ended targets and its cancel."""
+        row = self._read.job(job_id)
+        return None if row is None else self._restored(row)
+
+    def job_views(self, *, limit: int, before: str | None, operator: str | None) -> list[JobView]:
+        """Ended jobs, and open ones as far as the store knows; the newest first."""
+        return [self._view(row) for row in self._read.jobs(limit=limit, before=before, operator=operator)]
+
+    def members(self, job_id: str) -> dict[str, Member] | None:
+        """The hosts of a job; None where there is no such job."""
+        row = self._read.job(job_id)
+        return None if row is None else _read_members(row.members)
+
+    def job_view(self, job_id: str) -> JobView | None:
+        """One job."""
+        row = self._read.job(job_id)
+        if row is None:
+            return None
+        view = self._view(row)
+        return msgspec.structs.replace(view, targets=len(_read_members(row.members)))
+
+    def targets(
+        self,
+        job_id: str,
+        members: dict[str, Member],
+        open_states: dict[str, str],
+        *,
+        state: str | None,
+        after: str,
+        limit: int,
+        output: bool,
+    ) -> TargetPage:
+        """A page of targets: ended ones from the store, the rest as `open_states` says."""
+        rows = {row.agent: row for row in self._read.targets(job_id, state=state, after=after, limit=limit)}
+        views: dict[str, TargetView] = {
+            agent: self._target(members[agent], row, output=output) for agent, row in rows.items() if agent in members
+        }
+        for agent, now in open_states.items():
+            if agent > after and agent not in views and (state is None or state == now):
+                views[agent] = open_view(job_id, members[agent], now)
+        chosen = sorted(views)[:limit]
+        page: list[TargetView] = []
+        amended = self._amended(job_id)
+        for agent in chosen:
+            page.append(views[agent])
+            page.extend(
+                self._target(members[agent], row, output=output, amendment=True) for row in amended.get(agent, ())
+            )
+        more = len(views) > limit or len(rows) == limit
+        return TargetPage(targets=tuple(page), next=chosen[-1] if more and chosen else None)
+
+    def target(self, job_id: str, member: Member) -> TargetView | None:
+        """One ended target with its output: the amendment, if there is one."""
+        amended = self._read.amendments(job_id, agent=member.agent)
+        if amended:
+            return self._target(member, amended[-1], output=True, amendment=True)
+        row = self._read.target(job_id, member.agent)
+        return None if row is None else self._target(member, row, output=True)
+
+    def _amended(self, job_id: str) -> dict[str, list[InsertTarget]]:
+        found: dict[str, list[InsertTarget]] = {}
+        for row in self._read.amendments(job_id):
+            found.setdefault(row.agent, []).append(row)
+        return found
+
+    def _target(
+        self, member: Member, row: InsertTarget, *, output: bool = False, amendment: bool = False
+    ) -> TargetView:
+        kept = None
+        if output and row.output_digest is not None:
+            body = self._read.output(row.output_digest)
+            kept = None if body is None else output_of(body)
+        return target_view(member, result_of(row, kept), row.received_ms, amendment=amendment, output=output)
+
+    def _view(self, row: records.JobSummary) -> JobView:
+        command, _, expression = row.title.rpartition("\n")
+        return JobView(
+            id=row.id,
+            operator=row.operator,
+            command=command,
+            expression=expression,
+            targets=sum(row.counts.values()),
+            counts=row.counts,
+            submitted_ms=row.submitted_ms,
+            expires_ms=row.expires_ms,
+            deadline_ms=row.deadline_ms,
+            finished_ms=row.finished_ms,
+            cancelled=bool(self._read.cancels(row.id)),
+            source=row.source,
+        )
+
+    def _restored(self, row: records.Job) -> Restored:
+        signed = unpack_signed(row.envelope)
+        members: Sequence[Member] = tuple(_read_members(row.members).values())
+        job = Job(open_signed(signed), signed, members, source=row.source, submitted_ms=row.submitted_ms)
+        job.ended_at = row.finished_ms
+        ended: dict[str, str] = {}
+        after = ""
+        while page := self._read.targets(row.id, limit=RESTORE_PAGE, after=after):
+            ended.update((target.agent, target.state) for target in page)
+            after = page[-1].agent
+        cancels = self._read.cancels(row.id)
+        return job, ended, unpack_signed(cancels[-1].signed) if cancels else None
+
+
+def _read_members(data: bytes) -> dict[str, Member]:
+    return {agent: Member(agent, name, room) for agent, name, room in _members.decode(data)}
+
+
+def _host(row: records.Host) -> HostRecord:
+    facts = dict(row.facts)
+    addresses = tuple(facts.pop(ADDRESSES, "").split())
+    return HostRecord(
+        id=row.id,
+        name=row.name,
+        room=row.room,
+        labels=row.labels,
+        facts=facts,
+        addresses=addresses,
+        enrolled_ms=row.enrolled_ms,
+        last_seen_ms=row.last_seen_ms,
+    )

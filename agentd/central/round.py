@@ -1,0 +1,59 @@
+"""One round of central: the decisions that are written together, and who hears of it after.
+
+Not here: deciding, writing (`service`). Values and lists only.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Reports", "Round", "Unit")
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from agentd.bus import Delivery
+from agentd.store.ops import Op
+from libstaragent.errors import StarAgentError
+from libstaragent.roles.central import Decision
+
+Done = Callable[[StarAgentError | None], None]
+
+
+class Reports:
+    """Reports to hear, and the deliveries that are done with once these are."""
+
+    __slots__ = ("batch", "deliveries")
+
+    def __init__(self, batch: Sequence[Any], deliveries: list[Delivery]) -> None:
+        self.batch = batch
+        self.deliveries = deliveries
+
+
+class Unit:
+    """A decision that is written whole or not at all."""
+
+    __slots__ = ("decision", "done", "error", "ops")
+
+    def __init__(self, decision: Decision, ops: Sequence[Op], done: Done | None) -> None:
+        self.decision = decision
+        self.ops = ops
+        self.done = [] if done is None else [done]
+        self.error: StarAgentError | None = None
+
+
+class Round:
+    """See the module. `fresh` are the jobs that are new in it, `rooms` those that have just started."""
+
+    __slots__ = ("fresh", "now_ms", "open", "rooms", "units")
+
+    def __init__(self, now_ms: int) -> None:
+        self.now_ms = now_ms
+        self.units: list[Unit] = []
+        self.fresh: dict[str, Unit] = {}
+        self.rooms: list[str] = []
+        self.open = 0
+
+    def add(self, decision: Decision, ops: Sequence[Op], done: Done | None = None) -> Unit:
+        """One more decision."""
+        unit = Unit(decision, ops, done)
+        self.units.append(unit)
+        return unit

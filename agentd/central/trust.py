@@ -1,0 +1,97 @@
+"""The roster chain that central carries: to joining hosts, to rooms, and for its own first look at an envelope.
+
+Not here: signing; central holds no key of the root's or of an operator's. Rules: the pin is taken from the first
+revision at the first start and never changes after; a revision counts once it is on disk.
+"""
+
+from __future__ import annotations
+
+__all__ = ("MAX_REVISIONS_TOLD", "RosterBook", "pack_signed", "unpack_signed")
+
+from collections.abc import Sequence
+
+import msgspec
+
+from libstaragent import codes
+from libstaragent.protocol import trunk as t
+from libstaragent.security.authority import verify_act
+from libstaragent.security.clock import TimeJudge
+from libstaragent.security.envelope import Envelope
+from libstaragent.security.roster import Roster, RosterChain, open_roster
+from libstaragent.security.signed import Signed
+
+# What a joining host is told: the root's first revision and all after it. A revision is some KiB, and a fleet signs a
+# few a month; more than this many need a new first one.
+MAX_REVISIONS_TOLD = 1000
+
+_encode = msgspec.msgpack.Encoder().encode
+_decoder = msgspec.msgpack.Decoder(Signed)
+
+
+def pack_signed(signed: Signed) -> bytes:
+    """How the store keeps what somebody signed."""
+    return _encode(signed)
+
+
+def unpack_signed(data: bytes) -> Signed:
+    """The reverse."""
+    return _decoder.decode(data)
+
+
+class RosterBook:
+    """The revisions, oldest first, and the newest one open."""
+
+    def __init__(self, revisions: Sequence[Signed], *, now_ms: int) -> None:
+        """What the store holds, already accepted once; it may have expired since.
+
+        :raises NotFound: STATE_MISSING, there is none.
+        """
+        if not revisions:
+            raise codes.STATE_MISSING.error("no roster has been accepted yet")
+        self.revisions = list(revisions)
+        self.fleet = open_roster(revisions[0]).fleet
+        self._chain = RosterChain.restored(self.fleet, revisions[-1])
+        self._judge = TimeJudge()
+
+    @property
+    def newest(self) -> Roster:
+        """The roster that counts."""
+        assert self._chain.newest is not None
+        return self._chain.newest
+
+    def judge(self, signed: Signed, now_ms: int) -> Roster:
+        """The roster that `signed` would be, if it may follow the newest; nothing is taken yet.
+
+        :raises StarAgentError: as `RosterChain.accept`.
+        """
+        assert self._chain.signed is not None
+        return RosterChain.restored(self.fleet, self._chain.signed).accept(signed, now_ms)
+
+    def take(self, signed: Signed, now_ms: int) -> None:
+        """`signed` is on disk."""
+        if self._chain.signed is not None and signed.payload == self._chain.signed.payload:
+            return
+        self._chain.accept(signed, now_ms)
+        self.revisions.append(signed)
+
+    def verify(self, signed: Signed, now_ms: int) -> Envelope:
+        """What central checks of an act before it queues it.
+
+        :raises StarAgentError: the first check that failed.
+        """
+        return verify_act(
+            signed,
+            roster=self.newest,
+            fleet=self.fleet,
+            me=None,
+            proof=None,
+            local_ms=now_ms,
+            time_judge=self._judge,
+            boot_nonce=None,
+            evaluate=None,
+        )
+
+    def order(self) -> t.RosterRevisions:
+        """The chain, as rooms carry it."""
+        told = self.revisions[-MAX_REVISIONS_TOLD:]
+        return t.RosterRevisions(len(self.revisions) - len(told) + 1, tuple(told))

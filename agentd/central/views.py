@@ -1,0 +1,97 @@
+"""Jobs and targets as the API shows them, made from what is in memory or in the store.
+
+Not here: paging and reading (`history`). Rules: pure functions; a view says nothing that is not on disk, but for the
+states of open targets, which are the rooms' word.
+"""
+
+from __future__ import annotations
+
+__all__ = ("command_text", "expression_of", "job_view", "open_view", "output_view", "target_view")
+
+import shlex
+
+from libstaragent.model.api import JobView, OutputView, TargetView
+from libstaragent.model.result import Output, TargetResult
+from libstaragent.roles.central import Job
+from libstaragent.security.acts import Envelope, Exec, Member
+
+# A list shows one line of a command; the whole is in the envelope.
+MAX_COMMAND_TEXT = 500
+
+
+def command_text(envelope: Envelope) -> str:
+    """What runs, as one would type it."""
+    act = envelope.act
+    assert isinstance(act, Exec)
+    text = act.argv[2] if act.shell else shlex.join(act.argv)
+    return text if len(text) <= MAX_COMMAND_TEXT else text[: MAX_COMMAND_TEXT - 1] + "…"
+
+
+def expression_of(envelope: Envelope) -> str:
+    """What the operator typed to choose the hosts."""
+    return "" if envelope.targets is None else envelope.targets.expression
+
+
+def job_view(job: Job) -> JobView:
+    """A job that is in memory."""
+    return JobView(
+        id=job.id,
+        operator=job.operator,
+        command=command_text(job.envelope),
+        expression=expression_of(job.envelope),
+        targets=len(job.members),
+        counts=dict(job.counts),
+        submitted_ms=job.submitted_ms,
+        expires_ms=job.envelope.expires,
+        deadline_ms=job.deadline_ms,
+        finished_ms=job.ended_at,
+        cancelled=job.cancel is not None,
+        source=job.source,
+    )
+
+
+def open_view(job: str, member: Member, state: str) -> TargetView:
+    """A target that has not ended."""
+    ran = "maybe" if state in ("running", "accepted", "sent") else "no"
+    return TargetView(job=job, agent=member.agent, host=member.name, room=member.room, state=state, ran=ran)
+
+
+def target_view(
+    member: Member, result: TargetResult, received_ms: int, *, amendment: bool = False, output: bool = False
+) -> TargetView:
+    """A target that has ended; with its kept output when `output`."""
+    view = TargetView(
+        job=result.job,
+        agent=member.agent,
+        host=member.name,
+        room=member.room,
+        state=result.state,
+        exit_status=result.exit_status,
+        signal=result.signal,
+        core_dumped=result.core_dumped,
+        errno=result.errno,
+        code=result.code,
+        detail=result.detail,
+        ran=result.ran,
+        started_ms=result.started_ms,
+        finished_ms=result.finished_ms,
+        received_ms=received_ms,
+        stdout_bytes=result.stdout_bytes,
+        stderr_bytes=result.stderr_bytes,
+        stdout_sha256=_hex(result.stdout_sha256),
+        stderr_sha256=_hex(result.stderr_sha256),
+        left_running=tuple(f"{left.pid} {left.name}" for left in result.left_running),
+        left_count=result.left_count,
+        amendment=amendment,
+        **({"output": output_view(result.output)} if output else {}),
+    )
+    return view
+
+
+def output_view(output: Output | None) -> OutputView | None:
+    """The kept output, as the API shows it."""
+    return None if output is None else OutputView(head=output.head, omitted=output.omitted, tail=output.tail)
+
+
+def _hex(digest: bytes | None) -> str | None:
+    return None if digest is None else digest.hex()

@@ -1,0 +1,97 @@
+"""What a decision writes, as ops of the store.
+
+Not here: when (`service`). Rules: pure; a result that comes twice makes the same rows twice, which the store ignores.
+"""
+
+from __future__ import annotations
+
+__all__ = ("decision_ops", "job_ops", "job_title", "stored_facts")
+
+import msgspec
+
+from agentd.central.directory import Directory
+from agentd.central.trust import pack_signed
+from agentd.central.views import command_text, expression_of
+from agentd.store.ops import FinishJob, InsertAmendment, InsertCancel, InsertJob, Op, UpdateHost
+from agentd.store.results import target_ops
+from libstaragent.protocol import trunk as t
+from libstaragent.roles.central import Decision, Job
+from libstaragent.security.envelope import open_signed
+
+_pack = msgspec.msgpack.Encoder().encode
+_json = msgspec.json.Encoder().encode
+
+# Facts and addresses share a column: this key cannot be a fact's, which has no space.
+ADDRESSES = "host addresses"
+# At most once means that a host has one result of a job; so at most one can come after central's own verdict.
+ONLY_AMENDMENT = 1
+
+
+def job_title(job: Job) -> str:
+    """Command and expression on two lines: what a list shows, without opening the envelope."""
+    command = command_text(job.envelope)
+    return f"{command}\n{' '.join(expression_of(job.envelope).split())}"
+
+
+def job_ops(job: Job) -> list[Op]:
+    """A job that is new."""
+    return [
+        InsertJob(
+            id=job.id,
+            operator=job.operator,
+            act="exec",
+            title=job_title(job),
+            submitted_ms=job.submitted_ms,
+            expires_ms=job.envelope.expires,
+            deadline_ms=job.deadline_ms,
+            source=job.source,
+            envelope=pack_signed(job.signed),
+            members=_pack([(member.agent, member.name, member.room) for member in job.members.values()]),
+        )
+    ]
+
+
+def stored_facts(facts: dict[str, str], addresses: tuple[str, ...]) -> dict[str, str]:
+    """A host's facts and addresses in one column."""
+    return {**facts, ADDRESSES: " ".join(addresses)} if addresses else dict(facts)
+
+
+def decision_ops(decision: Decision, hosts: Directory | None = None) -> list[Op]:
+    """All that a decision about existing jobs writes, and what changed of hosts."""
+    ops: list[Op] = []
+    for entry in decision.ended:
+        ops.extend(target_ops(entry.agent, entry.result, received_ms=entry.received_ms))
+    for entry in decision.amended:
+        *output, row = target_ops(entry.agent, entry.result, received_ms=entry.received_ms)
+        ops.extend(output)
+        ops.append(InsertAmendment(**msgspec.structs.asdict(row), seq=ONLY_AMENDMENT))
+    for job in decision.finished:
+        assert job.ended_at is not None
+        counts = _json(job.counts).decode()
+        ops.append(FinishJob(job=job.id, state="ended", counts=counts, finished_ms=job.ended_at))
+    for job_id, signed, at_ms in decision.cancels:
+        envelope = open_signed(signed)
+        ops.append(
+            InsertCancel(
+                id=envelope.id, job=job_id, operator=envelope.operator, signed=pack_signed(signed), at_ms=at_ms
+            )
+        )
+    if hosts is not None and decision.hosts:
+        ops.extend(_host_ops(decision, hosts))
+    return ops
+
+
+def _host_ops(decision: Decision, hosts: Directory) -> list[Op]:
+    """Facts that are others than before; who is up is memory, and last seen is written by the minute."""
+    ops: list[Op] = []
+    for report in decision.hosts:
+        record = hosts.get(report.agent)
+        if isinstance(report, t.HostUp) and record is not None:
+            addresses = tuple(report.addresses)
+            if record.facts != report.facts or record.addresses != addresses:
+                record.facts, record.addresses = dict(report.facts), addresses
+                ops.append(UpdateHost(id=record.id, facts=stored_facts(record.facts, addresses)))
+        if record is not None:
+            record.last_seen_ms = report.at_ms
+        hosts.changed(report.agent)
+    return ops
