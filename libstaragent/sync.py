@@ -36,7 +36,6 @@ from libstaragent.model.api import (
     HostView,
     JobSubmission,
     JobView,
-    OutputView,
     Session,
     TargetView,
     TokenIssued,
@@ -64,6 +63,11 @@ class JobEvents:
     def job(self) -> JobView:
         """The job as it was last heard of."""
         return self._events.job
+
+    @property
+    def more(self) -> bool:
+        """Whether the next event is here already."""
+        return self._events.more
 
     def __iter__(self) -> JobEvents:
         return self
@@ -100,9 +104,9 @@ class Job:
         """All targets of the job, or those in `state`; with `output` what is kept of their output comes along."""
         return self._call(lambda: self._job.targets(state=state, output=output))
 
-    def stored_output(self, host: str) -> OutputView:
-        """What is kept of one target's output, as records."""
-        return self._call(lambda: self._job.stored_output(host))
+    def target(self, host: str) -> TargetView:
+        """One target that has ended, with its output."""
+        return self._call(lambda: self._job.target(host))
 
     def output(self, host: str) -> HostOutput:
         """What is kept of one target's output."""

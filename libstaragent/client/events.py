@@ -68,6 +68,11 @@ class JobEvents:
         """The job as it was last heard of."""
         return self._job
 
+    @property
+    def more(self) -> bool:
+        """Whether the next event is here already."""
+        return bool(self._pending)
+
     def __aiter__(self) -> JobEvents:
         return self
 

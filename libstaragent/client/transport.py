@@ -11,8 +11,8 @@ from __future__ import annotations
 __all__ = ("Bearer", "Transport", "coded")
 
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, TypeVar, cast
 
 import httpx
 
@@ -170,13 +170,22 @@ class coded:
 
 
 def _of_network(error: Exception) -> StarAgentError:
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return codes.CENTRAL_CERTIFICATE.error(cause.verify_message)
         if isinstance(cause, OSError) and cause.errno and not isinstance(cause, ssl.SSLError):
             return codes.CENTRAL_UNREACHABLE.error(cause.strerror or str(cause), errno=cause.errno)
-        cause = cause.__cause__ or cause.__context__
     if isinstance(error, (httpx.DecodingError, httpx.TooManyRedirects, httpx.InvalidURL)):
         return codes.CENTRAL_ANSWER.error(str(error))
     return codes.CENTRAL_UNREACHABLE.error(str(error) or type(error).__name__)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """`error` and what led to it; where several addresses were tried at once, each of their failures."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        if isinstance(cause, BaseExceptionGroup):
+            for inner in cast("BaseExceptionGroup[BaseException]", cause).exceptions:
+                yield from _causes(inner)
+        cause = cause.__cause__ or cause.__context__

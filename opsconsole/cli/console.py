@@ -1,0 +1,23 @@
+"""`opsconsole console`: the console on a fleet; also what `opsconsole` alone opens on a terminal."""
+
+from __future__ import annotations
+
+__all__ = ("run",)
+
+from argparse import Namespace
+
+
+def run(options: Namespace) -> int:
+    """Runs the console until it is left."""
+    from opsconsole.cli.failure import narrate
+    from opsconsole.config import fleet_of
+
+    fleet = fleet_of(options)
+    try:
+        import textual  # noqa: F401  asked for here, so that its absence is told before anything is drawn
+    except ModuleNotFoundError:
+        narrate("opsconsole: the console needs textual: install opsconsole[console]")
+        return 64
+    from opsconsole.hosting.plain import open_console
+
+    return open_console(fleet, read_only=options.read_only)

@@ -1,0 +1,62 @@
+"""From the command line to the module that does it, and from whatever that raises to an exit status.
+
+Rules: a closed pipe is no failure and says nothing (141, as the shell counts SIGPIPE); Ctrl-C ends with 130.
+"""
+
+from __future__ import annotations
+
+__all__ = ("run",)
+
+import os
+import sys
+from argparse import Namespace
+from importlib import import_module
+
+from opsconsole.cli.parser import USAGE, build_parser, parse
+
+BROKEN_PIPE = 141
+INTERRUPTED = 130
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command line; the exit status."""
+    try:
+        options = parse(arguments)
+    except SystemExit as ending:
+        return ending.code if isinstance(ending.code, int) else USAGE
+    if options.version:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"opsconsole {version('opsconsole')}\n")
+        return 0
+    if not options.module:
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            build_parser().print_help(sys.stderr)
+            return USAGE
+        options = parse(["console"])
+    # What was sent by a host is text by now, but the terminal's encoding may not hold it.
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+    return _guarded(options)
+
+
+def _guarded(options: Namespace) -> int:
+    from libstaragent.errors import StarAgentError
+    from opsconsole.cli.failure import describe, exit_status_of, narrate
+
+    try:
+        status = import_module(options.module).run(options)
+        sys.stdout.flush()
+        return status
+    except StarAgentError as error:
+        narrate(f"opsconsole: {describe(error)}")
+        return exit_status_of(error)
+    except BrokenPipeError:
+        # What is still in the buffer has no reader: the interpreter must not find that out at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        narrate("")
+        return INTERRUPTED

@@ -1,0 +1,64 @@
+"""Following a job to its end from a terminal: Ctrl-C turned into a cancel.
+
+Not here: the following itself (`opsconsole.following`), how lines look (`plain`, `lines_json`), the summary
+(`summary`). Rules: the first Ctrl-C asks the fleet to cancel the job and goes on to its end, the second leaves.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Left", "follow")
+
+import signal
+
+import anyio
+
+from libstaragent import codes
+from libstaragent.client.job import Job
+from libstaragent.errors import StarAgentError
+from libstaragent.model.api import JobView, TargetView
+from opsconsole.cli.failure import describe, narrate
+from opsconsole.following import Following, Watcher
+
+
+class Left(Exception):
+    """The second Ctrl-C: the operator leaves, the job is being cancelled without him."""
+
+
+async def follow(job: Job, watcher: Watcher) -> tuple[JobView, list[TargetView]]:
+    """The job and its targets as they ended.
+
+    :raises StarAgentError: central refuses, or cannot be reached any more.
+    :raises Left: Ctrl-C, twice.
+    """
+    followed = Following(job, watcher)
+    failure: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        with anyio.CancelScope() as reading:
+            tasks.start_soon(_cancel_on_interrupt, job, reading)
+            try:
+                await followed.run()
+            except Exception as error:
+                # Raised outside of the group, which would wrap it.
+                failure = error
+        tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    if reading.cancelled_caught:
+        raise Left
+    return followed.view, list(followed.ended.values())
+
+
+async def _cancel_on_interrupt(job: Job, reading: anyio.CancelScope) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT) as interrupts:
+        asked = False
+        async for _ in interrupts:
+            if asked:
+                reading.cancel()
+                return
+            asked = True
+            narrate(f"cancelling {job.id}; once more to leave without waiting")
+            try:
+                await job.cancel()
+            except StarAgentError as error:
+                if error.code is not codes.JOB_UNKNOWN:
+                    narrate(f"opsconsole: {describe(error)}")

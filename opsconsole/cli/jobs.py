@@ -1,0 +1,146 @@
+"""`opsconsole jobs list | show | output | cancel`: what ran, how it ended, what it printed; and stopping it."""
+
+from __future__ import annotations
+
+__all__ = ("run",)
+
+import sys
+import time
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from libstaragent.client.fleet import Fleet
+    from libstaragent.model.api import TargetView
+
+# Codes of a command line are short; more of it is in --json.
+LONGEST_COMMAND = 60
+
+
+def run(options: Namespace) -> int:
+    """Runs the command line; the exit status."""
+    import anyio
+
+    return anyio.run(_run, options)
+
+
+async def _run(options: Namespace) -> int:
+    from opsconsole.config import fleet_of
+
+    async with fleet_of(options) as fleet:
+        return await _VERBS[options.verb](fleet, options)
+
+
+async def _list(fleet: Fleet, options: Namespace) -> int:
+    from opsconsole.cli.lines_json import json_line
+    from opsconsole.cli.table import age, table
+
+    jobs = await fleet.jobs(options.limit)
+    if options.json:
+        sys.stdout.write("".join(json_line("job", job) for job in jobs))
+        return 0
+    now_ms = time.time_ns() // 1_000_000
+    rows = [
+        (
+            job.id,
+            age(job.submitted_ms, now_ms),
+            job.operator,
+            "cancelled" if job.cancelled else "running" if job.finished_ms is None else "done",
+            " ".join(f"{count} {state}" for state, count in job.counts.items() if count),
+            job.expression,
+            job.command if len(job.command) <= LONGEST_COMMAND else job.command[:LONGEST_COMMAND] + "…",
+        )
+        for job in jobs
+    ]
+    sys.stdout.write(table(("JOB", "AGE", "OPERATOR", "STATE", "TARGETS", "EXPRESSION", "COMMAND"), rows))
+    return 0
+
+
+async def _show(fleet: Fleet, options: Namespace) -> int:
+    from libstaragent.jobs.states import exit_status
+    from opsconsole.cli.lines_json import json_line
+    from opsconsole.cli.summary import reason, summary
+    from opsconsole.cli.table import table
+    from opsconsole.sanitize import safe
+
+    job = await fleet.job(options.job)
+    view = job.submitted
+    targets = await job.targets()
+    status = exit_status(view.counts)
+    if options.json:
+        sys.stdout.write(json_line("job", view))
+        sys.stdout.write("".join(json_line("target", target) for target in targets))
+        return status
+    ended = "running" if view.finished_ms is None else f"ended {_moment(view.finished_ms)}"
+    for name, text in (
+        ("job", view.id),
+        ("command", view.command),
+        ("targets", view.expression),
+        ("operator", f"{view.operator}{f' from {view.source}' if view.source else ''}"),
+        ("submitted", f"{_moment(view.submitted_ms)}, {ended}{', cancelled' if view.cancelled else ''}"),
+        ("summary", summary(view.counts, [target for target in targets if not target.amendment])),
+    ):
+        sys.stdout.write(f"{name + ':':<11}{safe(text)}\n")
+    rows = [
+        (
+            target.host + (" (later)" if target.amendment else ""),
+            target.state,
+            reason(target),
+            _took(target),
+            f"{target.stdout_bytes}+{target.stderr_bytes}",
+            target.detail or ", ".join(target.left_running),
+        )
+        for target in targets
+    ]
+    sys.stdout.write("\n" + table(("HOST", "STATE", "WHY", "TOOK", "OUT+ERR", "DETAIL"), rows))
+    return status
+
+
+async def _output(fleet: Fleet, options: Namespace) -> int:
+    from libstaragent import codes
+    from libstaragent.client.output import output_pieces
+    from libstaragent.model.api import OutputView
+    from opsconsole.cli.failure import usage
+    from opsconsole.cli.watchers import watcher_for
+
+    if options.raw and options.host is None:
+        raise usage("--raw is for one host: name it after the job")
+    job = await fleet.job(options.job)
+    if options.host is not None:
+        target = await job.target(options.host)
+        if not isinstance(target.output, OutputView):
+            raise codes.OUTPUT_MISSING.error(f"{target.host}: {target.state}")
+        targets = [target]
+    else:
+        targets = [target for target in await job.targets(output=True) if not target.amendment]
+    watcher = watcher_for(options, job.id, [target.host for target in targets])
+    for target in sorted(targets, key=lambda target: target.host):
+        if isinstance(target.output, OutputView):
+            watcher.pieces(target.host, output_pieces(target.output))
+            watcher.end(target.host)
+    return 0
+
+
+async def _cancel(fleet: Fleet, options: Namespace) -> int:
+    from opsconsole.cli.failure import narrate
+    from opsconsole.cli.lines_json import json_line
+
+    view = await (await fleet.job(options.job)).cancel()
+    if options.json:
+        sys.stdout.write(json_line("job", view))
+    else:
+        narrate(f"cancelling {view.id}" if view.finished_ms is None else f"{view.id} had ended")
+    return 0
+
+
+_VERBS = {"list": _list, "show": _show, "output": _output, "cancel": _cancel}
+
+
+def _moment(time_ms: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_ms / 1000))
+
+
+def _took(target: TargetView) -> str:
+    if target.started_ms is None or target.finished_ms is None:
+        return ""
+    return f"{(target.finished_ms - target.started_ms) / 1000:.1f}s"

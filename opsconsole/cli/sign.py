@@ -1,0 +1,65 @@
+"""`opsconsole sign exec | cancel | token`: the signed act as JSON, to be sent by other means.
+
+For up to 16 hosts it is the bare envelope; for more, the envelope with the hosts under its Merkle root. What was signed
+runs when it is sent, until it expires: `--ttl` says for how long.
+"""
+
+from __future__ import annotations
+
+__all__ = ("run",)
+
+import sys
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from opsconsole.cli.execute import command_of
+
+if TYPE_CHECKING:
+    from libstaragent.client.fleet import Fleet
+    from libstaragent.model.api import JobSubmission
+
+# It goes through a person's hands before it is sent.
+SIGNED_TTL = 300.0
+
+
+def run(options: Namespace) -> int:
+    """Runs the command line; the exit status."""
+    import anyio
+
+    return anyio.run(_run, options)
+
+
+async def _run(options: Namespace) -> int:
+    import msgspec
+
+    from opsconsole.cli.failure import narrate
+    from opsconsole.config import fleet_of
+
+    async with fleet_of(options) as fleet:
+        identity, submission = await _ACTS[options.act](fleet, options)
+    narrate(f"signed {identity}")
+    value = submission.envelope if submission.members is None else submission
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    return 0
+
+
+async def _exec(fleet: Fleet, options: Namespace) -> tuple[str, JobSubmission]:
+    act = command_of(options)
+    members = await fleet.resolve(options.targets)
+    ttl = SIGNED_TTL if options.ttl is None and not options.background else options.ttl
+    return await fleet.sign(act, expression=options.targets, members=members, ttl=ttl, background=options.background)
+
+
+async def _cancel(fleet: Fleet, options: Namespace) -> tuple[str, JobSubmission]:
+    from libstaragent.security.acts import Cancel
+
+    return await fleet.sign(Cancel(options.job), ttl=SIGNED_TTL)
+
+
+async def _token(fleet: Fleet, options: Namespace) -> tuple[str, JobSubmission]:
+    from opsconsole.cli.token import terms_of
+
+    return await fleet.sign(terms_of(options), ttl=SIGNED_TTL)
+
+
+_ACTS = {"exec": _exec, "cancel": _cancel, "token": _token}

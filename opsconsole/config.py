@@ -1,0 +1,35 @@
+"""What the options of a command line say about the fleet: which context, which key.
+
+Not here: the context itself (`libstaragent.client.context`). Rules: an option goes before the environment, that before
+the user's own file; nothing is written here.
+"""
+
+from __future__ import annotations
+
+__all__ = ("fleet_of",)
+
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from libstaragent.client.fleet import Fleet
+
+
+def fleet_of(options: Namespace) -> Fleet:
+    """The fleet that the options `context` and `key_file` mean; nothing is sent yet.
+
+    :raises NotFound: there is no context.
+    :raises UsageError: the context cannot be used.
+    """
+    import msgspec
+
+    from libstaragent.client.context import context_path, load_context
+    from libstaragent.client.fleet import Fleet
+    from libstaragent.client.session import session_path
+
+    path = context_path(Path(options.context) if options.context else None)
+    context = load_context(path)
+    if options.key_file:
+        context = msgspec.structs.replace(context, key_file=options.key_file)
+    return Fleet(context, session_file=session_path(path))
