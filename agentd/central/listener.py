@@ -156,6 +156,8 @@ class Listener:
             raise codes.LISTEN_FAILED.error(f"{host}:{port}: {error.strerror}", errno=error.errno) from error
         listening.setblocking(False)
         self._serving = loop.create_task(self._server.serve(sockets=[listening]))
+        while not self._server.started and not self._serving.done():
+            await asyncio.sleep(0)
         bound = listening.getsockname()
         return bound[0], bound[1]
 
