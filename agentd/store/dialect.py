@@ -13,6 +13,7 @@ __all__ = ("insert_or_ignore", "open_engines", "store_error", "upsert")
 import errno
 import os
 import sqlite3
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ READERS = 8
 
 # How long to wait for another process that writes (a backup, a second central started by mistake).
 BUSY_TIMEOUT_S = 5.0
+
+# Between two tries of what SQLite does not wait for itself.
+_BUSY_PAUSE_S = 0.01
 
 # Twice SQLite's own: a batch of wide rows then costs a quarter less CPU, and a single row still writes little.
 PAGE_BYTES = 8192
@@ -67,18 +71,21 @@ def open_engines(url_or_path: str | os.PathLike[str]) -> tuple[Engine, Engine]:
         writer = create_engine(url, pool_size=1, max_overflow=0, paramstyle="format")
         return writer, create_engine(url, pool_size=READERS, max_overflow=0)
     _make_private(Path(url.database or ""))
-    writer = _sqlite_engine(url, connections=1, begin="BEGIN IMMEDIATE")
-    return writer, _sqlite_engine(url, connections=READERS, begin="BEGIN")
+    writer = _sqlite_engine(url, connections=1, begin="BEGIN IMMEDIATE", mode="journal_mode=WAL")
+    return writer, _sqlite_engine(url, connections=READERS, begin="BEGIN", mode="query_only=ON")
 
 
 def _make_private(path: Path) -> None:
+    # Only a new file is touched: to close a descriptor of one that this process has open drops SQLite's locks on it.
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
     except OSError as error:
         raise codes.STORE_FAILED.error(f"{path}: {error.strerror}", errno=error.errno) from error
 
 
-def _sqlite_engine(url: URL, *, connections: int, begin: str) -> Engine:
+def _sqlite_engine(url: URL, *, connections: int, begin: str, mode: str) -> Engine:
     engine = create_engine(
         url,
         poolclass=QueuePool,
@@ -94,24 +101,33 @@ def _sqlite_engine(url: URL, *, connections: int, begin: str) -> Engine:
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _: Any) -> None:
-        cursor = connection.cursor()
         for pragma in (
             f"page_size={PAGE_BYTES}",
-            "journal_mode=WAL",
+            mode,
             "synchronous=FULL",
             "foreign_keys=ON",
             f"cache_size=-{CACHE_KIB}",
         ):
-            cursor.execute(f"PRAGMA {pragma}")
-        if begin == "BEGIN":
-            cursor.execute("PRAGMA query_only=ON")
-        cursor.close()
+            _patiently(connection, f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def begin_as_told(connection: Any) -> None:
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+def _patiently(connection: sqlite3.Connection, statement: str) -> None:
+    """Run what SQLite does not wait for by itself: turning to WAL while another process opens the same new file."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute(statement).close()
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+            time.sleep(_BUSY_PAUSE_S)
 
 
 def insert_or_ignore(dialect: Dialect, table: Table, columns: Sequence[str]) -> Insert:

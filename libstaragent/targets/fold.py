@@ -1,9 +1,9 @@
 """Many names as few words: ``web01 web02 web03`` → ``web[01-03]``. Reading them back is `libstaragent.targets.parse`.
 
-The folding of numbers is ClusterShell's RangeSet. Not its RangeSetND: that takes 12 s for 3,000 scattered names with two
-numbers. Not its NodeSet: that reads a configuration file of the machine's on import (and would fold by it) and gives
-``@ ! & [`` in a host's name a meaning. Imported on the first call, since the agent never folds; by name, since it has no
-types to check against.
+The folding of numbers is ClusterShell's RangeSet. Not its RangeSetND: that takes 12 s for 3,000 scattered names with
+two numbers. Not its NodeSet: that reads a configuration file of the machine's on import, would fold by it, and gives
+``@ ! & [`` in a host's name a meaning. Imported on the first call, since the agent never folds; by name, since it has
+no types to check against.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,32 @@ def test_a_new_store_is_its_owners_alone_and_durable(store: Store, path: Path) -
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+
+
+def test_processes_that_open_a_new_store_at_once_all_find_it_made(path: Path) -> None:
+    script = (
+        "import sys; from agentd.store import Store; from agentd.store.ops import SetMeta\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "with Store.open(sys.argv[1]) as store: store.submit([SetMeta(sys.argv[2], b'1')]).result(20)\n"
+    )
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(path), f"child{number}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        for number in range(4)
+    ]
+    for child in children:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.write(b"go\n")
+        child.stdin.flush()
+    for child in children:
+        child.communicate(timeout=30)
+    assert [child.returncode for child in children] == [0] * 4
+    with Store.open(path) as store:
+        assert [store.read.meta(f"child{number}") for number in range(4)] == [b"1"] * 4
 
 
 def test_a_store_of_a_newer_version_is_refused_and_left_as_it_is(path: Path) -> None:
