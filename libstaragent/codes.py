@@ -616,6 +616,14 @@ KEEPER_BUG = _code(
     owner="platform",
 )
 
+DEMO_FAILED = _code(
+    "SA-1790",
+    "demo_failed",
+    "a part of the demo could not be started",
+    "The detail has the last words of that part; nothing was left behind.",
+    owner="platform",
+)
+
 # 2: central
 # -------------------------------------------------------------------------------------------------------------
 

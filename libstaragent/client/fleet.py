@@ -20,7 +20,7 @@ __all__ = ("Fleet",)
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -30,11 +30,13 @@ import msgspec
 from libstaragent import codes
 from libstaragent.client.context import Context, context_path, load_context
 from libstaragent.client.events import JobEvents
+from libstaragent.client.fleet_events import fleet_events
 from libstaragent.client.job import Job
 from libstaragent.client.session import Login, session_path
 from libstaragent.client.submission import BACKGROUND, FOREGROUND, Signer, check_meant, shell_argv
 from libstaragent.client.transport import READ_SECONDS, Transport
 from libstaragent.model.api import (
+    Event,
     Health,
     HostPage,
     HostView,
@@ -294,6 +296,13 @@ class Fleet:
             if before is None:
                 break
         return tuple(found[:limit])
+
+    def events(self) -> AsyncGenerator[Sequence[Event], None]:
+        """Hosts and jobs as they change, in batches from now on; close it when it is left before its end.
+
+        :raises StarAgentError: central refuses, or the connection is gone.
+        """
+        return fleet_events(self.transport)
 
     def open_events(self, job: JobView) -> JobEvents:
         """The events of `job`; `Job.events` is the usual way."""

@@ -18,6 +18,6 @@ def run(options: Namespace) -> int:
     except ModuleNotFoundError:
         narrate("opsconsole: the console needs textual: install opsconsole[console]")
         return 64
-    from opsconsole.hosting.plain import open_console
+    from opsconsole.hosting.terminal import open_console
 
     return open_console(fleet, read_only=options.read_only)
