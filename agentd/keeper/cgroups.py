@@ -139,11 +139,20 @@ class Groups:
             return None
         directory = os.path.join(point, own.lstrip("/"), name)
         try:
-            os.makedirs(os.path.join(directory, "probe"), exist_ok=True)
+            # Not makedirs: where our own group lies outside what is mounted here, a copy of its path would be made.
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(directory)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(os.path.join(directory, "probe"))
             os.rmdir(os.path.join(directory, "probe"))
         except OSError:
             return None
         return directory
+
+    @property
+    def limits_memory(self) -> bool:
+        """Whether a memory limit can be kept."""
+        return self._memory is not None
 
     def create(self, job: str, memory: int | None) -> JobGroup:
         """Make the groups of a job, with a memory limit in bytes if one is wanted and possible."""

@@ -4,8 +4,8 @@ The keeper is forked from nothing and imports next to nothing, so it stays small
 the agent's imports and is started again when it dies. The keeper alone holds the lock on the state directory, and
 never gives it to a child. Killed itself, it is succeeded by whoever runs `agentd agent` next, who finds the spools.
 
-Rules: SIGTERM and SIGINT stop the agent first, then end every running command (`interrupted`), write the results, and
-leave.
+Rules: SIGTERM, SIGINT and SIGHUP stop the agent first, then end every running command (`interrupted`), write the
+results, and leave.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def run(state_dir: str, start_agent: Callable[[], None] | None) -> int:
     stop: list[int] = []
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, _noted)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda caught, _frame: stop.append(caught))
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
@@ -205,7 +205,7 @@ def _be_agent(start: Callable[[], None]) -> None:
     status = 1
     try:
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGTERM):
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         for name in os.listdir("/dev/fd"):

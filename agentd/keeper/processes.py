@@ -14,7 +14,7 @@ import contextlib
 import os
 import signal
 
-__all__ = ("Process", "boot_id", "has_orphans", "members", "send", "snapshot", "start_time_of")
+__all__ = ("Process", "boot_id", "children", "members", "send", "snapshot", "start_time_of")
 
 
 class Process:
@@ -72,15 +72,14 @@ def snapshot() -> dict[int, Process]:
     return {process.pid: process for process in found if process is not None}
 
 
-def has_orphans(known: set[int]) -> bool:
-    """Whether the keeper has children besides the `known`: then a command has left something running."""
+def children() -> set[int] | None:
+    """The keeper's own children, adopted ones included; None where the system does not list them."""
     me = os.getpid()
     try:
         with open(f"/proc/{me}/task/{me}/children", "rb") as file:
-            children = {int(pid) for pid in file.read().split()}
+            return {int(pid) for pid in file.read().split()}
     except OSError:
-        return True
-    return not children <= known
+        return None
 
 
 def _has_cookie(pid: int, cookie: bytes) -> bool:

@@ -22,7 +22,7 @@ from agentd.keeper.command import Command
 from agentd.keeper.link import AgentLink
 from agentd.keeper.spawn import COOKIE, Spawner, code_of_step
 from agentd.keeper.spoolfile import SpoolReader, SpoolWriter
-from libstaragent.codes import SPAWN_FAILED, SPOOL_WRITE
+from libstaragent.codes import MEMORY_LIMIT, SPAWN_FAILED, SPOOL_REFUSED, SPOOL_WRITE
 from libstaragent.errors import StarAgentError
 from libstaragent.jobs.spool import BLANK, WHOLE, Geometry
 from libstaragent.roles import keeper_effects as act
@@ -44,16 +44,18 @@ class KeeperShell:
         self.spared: set[int] = {os.getpid()}
         self._spool_dir = os.path.join(state_dir, "spool")
         os.makedirs(self._spool_dir, mode=0o700, exist_ok=True)
-        self._spawner = Spawner(private=private)
         self._groups = Groups(state_dir)
         self._boot_id = processes.boot_id()
         self._selector = selectors.DefaultSelector()
         self._commands: dict[str, Command] = {}
         self._jobs_of_pid: dict[int, str] = {}
         self._left_pipes: dict[int, None] = {}
+        self._known_orphans: set[int] = set()
         self._link: AgentLink | None = None
         self._listener = link.listen(os.path.join(state_dir, "keeper.sock"))
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        # A child that held these would, if we were killed just then, keep our successor out or mislead an agent.
+        self._spawner = Spawner(private=(*private, self._listener.fileno()))
         self._acts = {
             act.CreateSpool: self._create_spool,
             act.Fork: self._fork,
@@ -188,6 +190,7 @@ class KeeperShell:
 
     def on_child(self, pid: int, status: int, usage: Usage) -> None:
         """A child was reaped that is not the agent: a command's main process, or one that a command left to us."""
+        self._known_orphans.discard(pid)
         job = self._jobs_of_pid.pop(pid, None)
         if job is None:
             return
@@ -209,12 +212,14 @@ class KeeperShell:
 
     def _create_spool(self, effect: act.CreateSpool) -> list[act.Effect]:
         job, spec = effect.job, effect.spec
+        if "memory" in spec.limits and not self._groups.limits_memory:
+            return self.core.on_create_failed(job, MEMORY_LIMIT.code, None, "no memory control group can be made")
         geometry = Geometry.for_bytes(spec.output_head, spec.output_tail)
         reserved: dict[str, object] = {"job": job, "digest": spec.digest, "at_ms": _wall_ms()}
         try:
             spool = SpoolWriter.create(self._path(job), reserved, geometry)
         except OSError as problem:
-            return self.core.on_create_failed(job, problem.errno or 0, problem.strerror or "")
+            return self.core.on_create_failed(job, SPOOL_REFUSED.code, problem.errno, problem.strerror or "")
         self._commands[job] = Command(job, spool, self._groups.create(job, spec.limits.get("memory")))
         return self.core.on_created(job)
 
@@ -286,13 +291,24 @@ class KeeperShell:
             self._unregister(command.child.stdin)
             command.close_stdin()
         facts["oom"] = command.group.oom_struck()
-        left: list[processes.Process] = []
-        if command.group.pids() or processes.has_orphans(self.spared | set(self._jobs_of_pid)):
-            left = self._members(effect.job)
+        left = self._left_running(command)
         facts["left_running"] = [{"pid": process.pid, "comm": process.comm} for process in left[:LEFT_MAX]]
         facts["left_running_count"] = len(left)
         self._keep_pipes(command, keep=bool(left))
         return self.core.on_drained(effect.job, facts, _wall_ms())
+
+    def _left_running(self, command: Command) -> list[processes.Process]:
+        """What lives on of a command whose main process has ended. Reading all of /proc is saved where nothing can."""
+        children = processes.children()
+        orphans = None if children is None else children - self.spared - set(self._jobs_of_pid) - self._known_orphans
+        if not command.group.pids() and orphans is not None and not orphans:
+            return []
+        left = self._members(command.job)
+        if orphans is not None:
+            # An orphan that may belong to a command still running is looked at again when that ends.
+            alone = len(self._jobs_of_pid) == 0
+            self._known_orphans |= orphans if alone else orphans & {process.pid for process in left}
+        return left
 
     def _keep_pipes(self, command: Command, *, keep: bool) -> None:
         for descriptor in command.descriptors:

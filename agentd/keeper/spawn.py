@@ -114,7 +114,7 @@ class Spawner:
     """Forks commands. What is the same for each is looked up once: a child is slow at it, and our own user stays."""
 
     def __init__(self, *, private: tuple[int, ...]) -> None:
-        """`private` descriptors (the lock) are closed in a child at once. Make it when all signal handlers are set."""
+        """`private` descriptors (lock, socket) are closed in a child at once. Make it after the signal handlers."""
         self._private = private
         self._changed = _changed_signals()
         try:
@@ -185,6 +185,7 @@ def _child(
         for descriptor in ours:
             os.close(descriptor)
         os.setsid()
+        _be_ordinary_to_oom()
         if os.read(gate, 1) != _GATE_OPEN:
             os._exit(_EXIT_UNRELEASED)
         step = "user"
@@ -216,6 +217,13 @@ def _child(
 
 def _report(errors: int, step: str, errno: int, detail: str) -> None:
     os.write(errors, f"{step}\0{errno}\0{detail[:500]}".encode("utf-8", "replace"))
+
+
+def _be_ordinary_to_oom() -> None:
+    """A service manager may have told the kernel to spare the agent; that was not meant for what it runs."""
+    with contextlib.suppress(OSError, ValueError), open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
+        if int(file.read()) < 0:
+            file.write(b"0")
 
 
 def _changed_signals() -> list[int]:

@@ -21,7 +21,7 @@ move that the table lacks is a bug of ours and raises SA-6901.
 
 from __future__ import annotations
 
-from libstaragent.codes import JOB_NOT_KEPT, KEEPER_BUSY, KEEPER_FRAME, SPOOL_REFUSED
+from libstaragent.codes import JOB_NOT_KEPT, KEEPER_BUSY, KEEPER_FRAME
 from libstaragent.errors import StarAgentError
 from libstaragent.roles.keeper_effects import (
     Abort,
@@ -76,8 +76,8 @@ class KeeperCore:
 
     @property
     def idle(self) -> bool:
-        """Nothing is under way: every job that it knows is finished."""
-        return not self._live
+        """Nothing is under way: every job is finished, or its end has been told and the disk will not take it."""
+        return all(kept.tries >= FINISH_TRIES for kept in self._live.values())
 
     def state(self, job: str) -> str | None:
         """The state of a job; None where it is not known."""
@@ -185,11 +185,11 @@ class KeeperCore:
         kept.move("created")
         return [Fork(job, kept.spec)] if kept.spec is not None else []
 
-    def on_create_failed(self, job: str, errno: int, detail: str) -> list[Effect]:
+    def on_create_failed(self, job: str, code: str, errno: int | None, detail: str) -> list[Effect]:
         """There is no spool, so nothing is started and nothing is kept."""
         self._jobs[job].move("create_failed")
         del self._jobs[job], self._live[job]
-        return [Tell(job, _refused(job, SPOOL_REFUSED.code, errno, detail))]
+        return [Tell(job, _refused(job, code, errno, detail))]
 
     def on_forked(self, job: str, pid: int, start_time: int, boot_id: str, now_ms: int) -> list[Effect]:
         """The child waits at its gate."""

@@ -8,6 +8,7 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from agentd.keeper.cgroups import Groups
 from agentd.keeper.spoolfile import SpoolReader, read_output
 from libstaragent.roles.keeper_frames import FrameReader, encode_frame
 
@@ -36,6 +38,8 @@ class Link:
         except OSError:
             self.socket.close()
             raise
+        credentials = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        self.keeper_pid = struct.unpack("3i", credentials)[0]
 
     def send(self, **message: object) -> None:
         self.socket.sendall(encode_frame(message))
@@ -110,8 +114,10 @@ ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
             while time.monotonic() < deadline:
                 assert self.process.poll() is None, "the keeper did not start"
                 try:
-                    self.connect()
-                    return
+                    # A child of a keeper that was just killed may for a moment hold the socket of that one.
+                    if self.connect().keeper_pid == self.process.pid:
+                        return
+                    self.links.pop().socket.close()
                 except OSError:
                     select.select([pidfd], [], [], 0.01)
             raise AssertionError("the keeper did not listen in time")
@@ -175,6 +181,8 @@ def start_keeper(tmp_path: Path) -> Iterator[Callable[..., KeeperProcess]]:
     yield start
     for keeper in started:
         keeper.stop()
+        # One that was killed could not tidy up its control groups.
+        Groups(str(keeper.state)).close()
 
 
 @pytest.fixture

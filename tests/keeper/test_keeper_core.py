@@ -94,7 +94,7 @@ class World:
         if isinstance(effect, act.CreateSpool):
             assert job not in self.cache
             if not self.write(job, "reserved", {}):
-                return core.on_create_failed(job, 28, "full")
+                return core.on_create_failed(job, "SA-6501", 28, "full")
             return core.on_created(job)
         if isinstance(effect, act.Fork):
             if self.chance.random() < 0.1:

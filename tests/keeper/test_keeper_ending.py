@@ -60,7 +60,17 @@ def test_a_stopped_command_is_ended_too(any_keeper, new_job):
     assert any_keeper.link.event("finished", job)["signal"] == signal.SIGTERM
 
 
-def test_a_fence_holds_a_daemon_that_hides_its_environment_and_parents(keeper, new_job, watch_process):
+# As on a host that has only the first version of control groups.
+ONLY_V1 = """
+import agentd.keeper.cgroups as groups
+mounts = groups._mounts
+groups._mounts = lambda: [mount for mount in mounts() if mount[0] != "cgroup2"]
+"""
+
+
+@pytest.mark.parametrize("driver", ["", ONLY_V1], ids=["any version", "version 1"])
+def test_a_fence_holds_a_daemon_that_hides_its_environment_and_parents(start_keeper, new_job, watch_process, driver):
+    keeper = start_keeper(driver=driver)
     job = new_job()
     script = "(env -i setsid sh -c 'echo daemon $$; exec sleep 1000' &); exec sleep 1000"
     keeper.link.spawn(job, ["sh", "-c", script])
@@ -98,6 +108,20 @@ def becomes_sleep(pid: int) -> bool:
                 return True
         select.select([], [], [], 0.02)
     return False
+
+
+def test_what_is_left_of_one_command_is_not_taken_for_another_s(any_keeper, new_job, watch_process):
+    long, short, plain = new_job(), new_job(), new_job()
+    any_keeper.link.spawn(long, ["sh", "-c", "(sleep 1001 &); echo here; read x < /dev/null; exec sleep 1002"])
+    any_keeper.await_output(long, 1)
+    any_keeper.link.run(short, ["sh", "-c", "(sleep 1003 &)"])
+    any_keeper.link.run(plain, ["true"])
+    any_keeper.link.send(op="kill", job=long)
+    any_keeper.link.event("finished", long)
+    ends = {event["job"]: event for event in any_keeper.link.events if event["ev"] == "finished"}
+    assert ends[plain]["left_running"] == ends[long]["left_running"] == []
+    (left,) = ends[short]["left_running"]
+    assert watch_process(left["pid"]).alive(), "neither end of the others reached it"
 
 
 def test_a_result_does_not_wait_for_a_daemon_that_holds_the_pipes(any_keeper, new_job, watch_process):

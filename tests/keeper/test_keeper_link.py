@@ -258,3 +258,31 @@ def test_a_disk_that_fills_up_under_a_command_costs_output_and_never_its_result(
     keeper.kill()
     again = start_keeper(state=small_disk / "state").link.hello()[job]
     assert again["exit_status"] == 4
+
+
+def test_another_user_who_reaches_the_socket_is_not_listened_to(keeper, new_job):
+    if os.geteuid() != 0:
+        pytest.skip("only root can be another user")
+    directory = os.open(keeper.state, os.O_RDONLY | os.O_DIRECTORY)
+    (keeper.state / "keeper.sock").chmod(0o666)
+    ours, theirs = socket.socketpair()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.fchdir(directory)
+            os.setgid(65534)
+            os.setuid(65534)
+            connection = socket.socket(socket.AF_UNIX)
+            connection.connect("keeper.sock")
+            connection.settimeout(20)
+            theirs.send(b"hung up" if connection.recv(1) == b"" else b"spoken to")
+        except PermissionError:
+            theirs.send(b"no way in")
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(directory)
+    assert ours.recv(20) in (b"hung up", b"no way in")
+    ours.close()
+    theirs.close()
+    assert keeper.link.hello() == {}, "and the agent was not cut off for it"

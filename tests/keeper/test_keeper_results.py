@@ -229,6 +229,23 @@ def test_switching_users_without_privilege_is_denied(any_keeper, new_job):
 def test_a_command_that_outgrows_its_memory_is_oom(keeper, new_job):
     script = "print('x', flush=True); print(len(bytes(1) * 400_000_000))"
     end = keeper.link.run(new_job(), [sys.executable, "-c", script], limits={"memory": 64_000_000})
-    if end["state"] == "ok":
+    if end["ev"] == "refused":
         pytest.skip("no memory control group can be made here")
     assert (end["state"], end["signal"], end["code"]) == ("oom", 9, codes.COMMAND_OOM.code)
+
+
+def test_a_memory_limit_that_cannot_be_kept_is_refused_and_not_forgotten(start_keeper, new_job):
+    keeper = start_keeper(driver="import agentd.keeper.cgroups as groups\ngroups._mounts = lambda: []")
+    refusal = keeper.link.run(new_job(), ["true"], limits={"memory": 64_000_000})
+    assert (refusal["ev"], refusal["code"]) == ("refused", codes.MEMORY_LIMIT.code)
+
+
+@NEEDS_ROOT
+def test_a_command_is_not_spared_by_the_oom_killer_because_the_agent_is(start_keeper, new_job):
+    keeper = start_keeper(driver="open('/proc/self/oom_score_adj', 'w').write('-500')")
+    with open(f"/proc/{keeper.process.pid}/oom_score_adj") as file:
+        if file.read() != "-500\n":
+            pytest.skip("nobody may be spared here")
+    job = new_job()
+    keeper.link.run(job, ["cat", "/proc/self/oom_score_adj"])
+    assert keeper.output(job) == b"0\n"
