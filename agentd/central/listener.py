@@ -35,6 +35,41 @@ STOP_SECONDS = 5
 BACKLOG = 2048
 
 
+class _Joined:
+    """A transport that keeps a response's head until its body comes: one TLS record and one system call instead of
+    two, a tenth of what a one-target job costs.
+    """
+
+    __slots__ = ("_head", "_transport")
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Write, or keep what begins a response."""
+        if self._head:
+            self._head, data = b"", self._head + data
+        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100"):
+            self._head = data
+            return
+        self._transport.write(data)
+
+    def flush(self) -> None:
+        """Write what is kept: there is no body."""
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+    def close(self) -> None:
+        """Flush and close."""
+        self.flush()
+        self._transport.close()
+
+
 class _Protocol(HttpToolsProtocol):
     """One connection; counts its head and watches its time."""
 
@@ -43,6 +78,7 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self.transport = self._joined = _Joined(transport)
         self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -76,6 +112,10 @@ class _Protocol(HttpToolsProtocol):
         if not self.transport.is_closing():
             super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        self._joined.flush()
+        super().on_response_complete()
+
     def send_400_response(self, msg: str) -> None:
         self._refuse(codes.REQUEST_MALFORMED.error("it is not HTTP"))
 
@@ -100,6 +140,7 @@ class _Protocol(HttpToolsProtocol):
     def _refuse(self, error: StarAgentError) -> None:
         self._disarm()
         body = msgspec.json.encode(error_body(error))
+        self._joined.flush()
         self.transport.write(
             b"".join(
                 (
