@@ -18,11 +18,11 @@ def main(arguments: list[str] | None = None) -> int:
 
         return run_agent(rest)
     if command == "join":
-        from agentd.agent.cli import run_join
+        from agentd.enrol.cli import run_join
 
         return run_join(rest)
     if command == "renew":
-        from agentd.agent.cli import run_renew
+        from agentd.enrol.cli import run_renew
 
         return run_renew(rest)
     from agentd.cli import run

@@ -11,7 +11,7 @@ Not here: the journal (`journal_file`), the keeper's spool. Rules: a file takes 
 
 from __future__ import annotations
 
-__all__ = ("AgentState", "Identity", "default_state_dir", "write_whole")
+__all__ = ("AgentState", "Identity", "write_whole")
 
 import os
 from pathlib import Path
@@ -41,14 +41,6 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     def member(self) -> Member:
         """This host as operators sign it."""
         return Member(self.agent, self.name, self.room)
-
-
-def default_state_dir() -> Path:
-    """Where the agent keeps itself: /var/lib for root, the user's state directory otherwise."""
-    if hasattr(os, "geteuid") and os.geteuid() == 0 and os.name == "posix":
-        return Path("/var/lib/opsconsole/agent")
-    base = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
-    return Path(base) / "opsconsole" / "agent"
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -73,4 +73,4 @@ class HostVerifier(Verifier):
         return self._chain.newest
 
     def _matches(self, expression: str) -> bool:
-        return parse(expression).matches(self._facts, self._roster.groups)
+        return parse(expression).may_match(self._facts, self._roster.groups)

@@ -1,8 +1,8 @@
 """The demo's fleet: a control plane and real agents as processes of this machine, in one directory, without root.
 
 Everything is started as a user would start it: `opsconsole up`, `agentd join`, `agentd agent`. Not here: what is done
-with the fleet (`script`, the console). Rules: each process is told to the warden the moment it exists; nothing is in the
-environment or in argv that is secret.
+with the fleet (`script`, the console). Rules: each process is told to the warden the moment it exists; nothing is in
+the environment or in argv that is secret.
 """
 
 from __future__ import annotations
