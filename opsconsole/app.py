@@ -1,7 +1,7 @@
-"""The console's application: theme, keymap, the stack of screens, and the acts that reach the fleet.
+"""The console's application: theme, keymap, and the stack of screens.
 
-It holds no domain logic: rows and output are in `FleetView`, the feed fills them, the screens show them. Every action
-comes through `action_act`, so that read-only and errors are handled in one place.
+It holds no domain logic: acts on the fleet are in `acts`, rows and output in `FleetView`, the feed fills them and the
+screens show them. Every action comes through `action_act`, so that read-only and errors are handled in one place.
 
 Rules: at most 300 lines; one repaint timer; nothing here blocks: what waits for the fleet is a worker, and its error
 goes to the banner with code and remedy.
@@ -12,7 +12,8 @@ from __future__ import annotations
 __all__ = ("OpsConsoleApp",)
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
 from textual.app import App
 from textual.screen import Screen
@@ -21,31 +22,29 @@ from textual.widget import Widget
 
 from libstaragent.codes import COMMAND_SYNTAX
 from libstaragent.errors import StarAgentError
-from opsconsole.actions import ACTIONS, Action, action, key_label, verbs
-from opsconsole.command import History, RunRequest, split_run, written_targets
+from opsconsole.actions import ACTIONS, Action, action, verbs
+from opsconsole.acts import FleetActs
+from opsconsole.command import History
 from opsconsole.feed import Feed, as_coded
 from opsconsole.fleet_view import FleetView
 from opsconsole.job_view import JobView
 from opsconsole.keymap import Keymap, default_keymap
 from opsconsole.pacing import TICK
-from opsconsole.screens.actions import ActionsScreen, Offer
+from opsconsole.screens.actions import ActionsScreen, Offer, offers
 from opsconsole.screens.base import ConsoleScreen
-from opsconsole.screens.confirm import ConfirmScreen
 from opsconsole.screens.fleet import FleetScreen
 from opsconsole.screens.jobs import JobsScreen
 from opsconsole.screens.output import OutputScreen
-from opsconsole.source import IN_FLIGHT, FleetSource, JobRow
+from opsconsole.source import FleetSource
 from opsconsole.theme import DEFAULT_THEME, MONO_THEME, Palette, find_theme, load_themes
 from opsconsole.widgets.jump import JumpOverlay
 from opsconsole.widgets.lines import LineView
 
-# A run on more hosts than this asks for their number. It is also how many an envelope lists by name.
-ASK_ABOVE = 16
 # One way back for each view that a person could still remember.
 _FORWARD = 20
 
 
-class OpsConsoleApp(App[None], inherit_bindings=False):
+class OpsConsoleApp(FleetActs, App[None], inherit_bindings=False):
     """The console on one fleet.
 
     Args:
@@ -60,6 +59,7 @@ class OpsConsoleApp(App[None], inherit_bindings=False):
         NotFound: SA-1121, there is no such theme.
     """
 
+    TITLE = "opsconsole"
     ENABLE_COMMAND_PALETTE = False
 
     def __init__(
@@ -170,7 +170,7 @@ class OpsConsoleApp(App[None], inherit_bindings=False):
     def load_host_output(self, view: JobView, host: str) -> None:
         self.work_for_screen(self._feed.open_host(view, host))
 
-    def work_for_screen(self, work: Awaitable[None]) -> None:
+    def work_for_screen(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something that waits for the fleet; what goes wrong is shown."""
 
         async def guarded() -> None:
@@ -242,25 +242,12 @@ class OpsConsoleApp(App[None], inherit_bindings=False):
         screen = self.console_screen
         if screen is None:
             return
-        offers: list[Offer] = []
-        for entry in self.actions():
-            refusal = screen.refusal(entry)
-            here = not screen.places.isdisjoint(entry.where)
-            if here or everything:
-                keys = " ".join(key_label(key) for key in self.keymap[entry.id]) or f":{entry.verbs[0]}"
-                reason = "" if refusal is None else refusal.detail or refusal.code.sentence
-                offers.append(Offer(len(offers), entry.id, "", keys, entry.title, entry.help, entry.effect, reason))
-        if everything:
-            offers.extend(
-                Offer(900 + number, "theme.set", name, f":theme {name}", f"theme {name}", "Use this theme.", "read", "")
-                for number, name in enumerate(self._themes)
-            )
 
         def chosen(offer: Offer | None) -> None:
             if offer is not None:
                 screen.perform(action(offer.id), offer.argument)
 
-        self.push_screen(ActionsScreen(offers), chosen)
+        self.push_screen(ActionsScreen(offers(screen, themes=list(self._themes), everything=everything)), chosen)
 
     def do_jump_open(self) -> None:
         screen = self.console_screen
@@ -278,64 +265,3 @@ class OpsConsoleApp(App[None], inherit_bindings=False):
 
     def do_console_quit(self) -> None:
         self.exit()
-
-    # Acts on the fleet.
-
-    def run_typed(self, argument: str, *, shell: bool) -> None:
-        """Open the run bar with what was typed, or with the hosts that the screen is about."""
-        screen = self.console_screen
-        if screen is None:
-            return
-        if " -- " in argument:
-            wanted = split_run(argument, shell=shell)
-            command = argument.partition(" -- ")[2].strip()
-            screen.open_run_bar(wanted.targets, command=command, shell=shell)
-            return
-        targets, left_out = written_targets(screen.run_targets()) if not argument else (argument, 0)
-        screen.open_run_bar(targets, shell=shell)
-        if left_out:
-            screen.show_note(f"{left_out:,} host names cannot be written as targets and were left out.")
-
-    def start(self, wanted: RunRequest, hosts: Sequence[str]) -> None:
-        """Start a job on hosts that have been seen; many of them ask for their number."""
-
-        def answered(yes: bool | None) -> None:
-            if yes:
-                self.work_for_screen(self._start(wanted))
-
-        if len(hosts) <= ASK_ABOVE:
-            answered(True)
-        else:
-            what = " ".join(wanted.argv)
-            self.push_screen(
-                ConfirmScreen(f"Run this on {len(hosts):,} hosts?", what=what, hosts=hosts, count=len(hosts)), answered
-            )
-
-    async def _start(self, wanted: RunRequest) -> None:
-        job = await self.source.run(wanted.targets, wanted.argv, shell=wanted.shell, timeout=None)
-        if self.console_screen is not None:
-            self.console_screen.close_run_bar()
-        self.fleet.watch(job, complete=True)
-        self.open_job(job)
-
-    def cancel_refusal(self, job: JobRow | None) -> StarAgentError | None:
-        if job is None or job.state != "running":
-            return COMMAND_SYNTAX.error("cancel job: it has finished")
-        return None
-
-    def cancel_job(self, job: JobRow) -> None:
-        count = sum(number for state, number in job.counts if state in IN_FLIGHT)
-
-        def answered(yes: bool | None) -> None:
-            if yes:
-                self.work_for_screen(self.source.cancel(job.id))
-
-        self.push_screen(
-            ConfirmScreen(
-                f"Cancel this job on {count:,} host{'s' if count != 1 else ''}?",
-                what=job.command,
-                hosts=(),
-                count=count,
-            ),
-            answered,
-        )

@@ -202,7 +202,7 @@ def job_columns() -> Sequence[Column[JobRow]]:
         Column(
             key="command",
             title="COMMAND",
-            width=16,
+            width=30,
             share=4,
             cell=lambda row, _: Cell(row.command),
             order=lambda row: row.command,
@@ -210,7 +210,7 @@ def job_columns() -> Sequence[Column[JobRow]]:
         Column(
             key="progress",
             title="DONE",
-            width=13,
+            width=11,
             right=True,
             cell=lambda row, _: _progress(row),
             order=lambda row: row.targets,
@@ -218,7 +218,7 @@ def job_columns() -> Sequence[Column[JobRow]]:
         Column(
             key="trouble",
             title="TROUBLE",
-            width=14,
+            width=18,
             share=3,
             rank=1,
             cell=lambda row, _: _trouble(row),

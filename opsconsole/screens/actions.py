@@ -6,11 +6,11 @@ here and now the reason. `?` lists what is valid in the view; ctrl-p lists every
 
 from __future__ import annotations
 
-__all__ = ("ActionsScreen", "Offer")
+__all__ = ("ActionsScreen", "Offer", "offers")
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -18,9 +18,14 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input
 
+from opsconsole.actions import ACTIONS, key_label
 from opsconsole.filter import parse_filter
 from opsconsole.table_model import Cell, Column, TableModel
+from opsconsole.widgets.field import Field
 from opsconsole.widgets.vtable import VTable
+
+if TYPE_CHECKING:
+    from opsconsole.screens.base import ConsoleScreen
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,33 @@ def _columns() -> Sequence[Column[Offer]]:
     )
 
 
+def offers(screen: ConsoleScreen, *, themes: Sequence[str], everything: bool) -> list[Offer]:
+    """What a screen offers: the actions that are valid in its places, or all of them with the themes by name."""
+    rows: list[Offer] = []
+    for entry in ACTIONS:
+        if not everything and screen.places.isdisjoint(entry.where):
+            continue
+        refusal = screen.refusal(entry)
+        keys = " ".join(key_label(key) for key in screen.console_app.keymap[entry.id])
+        rows.append(
+            Offer(
+                rank=len(rows),
+                id=entry.id,
+                argument="",
+                keys=keys or f":{entry.verbs[0]}",
+                title=entry.title,
+                help=entry.help,
+                effect=entry.effect,
+                refusal="" if refusal is None else refusal.detail or refusal.code.sentence,
+            )
+        )
+    if everything:
+        help_ = "Use this theme."
+        for name in themes:
+            rows.append(Offer(len(rows), "theme.set", name, f":theme {name}", f"theme {name}", help_, "read", ""))
+    return rows
+
+
 class ActionsScreen(ModalScreen[Offer | None]):
     """Dismissed with the row that was chosen."""
 
@@ -106,7 +138,7 @@ class ActionsScreen(ModalScreen[Offer | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(id="box"):
-            yield Input(placeholder="a few letters of what you want; enter does it", compact=True)
+            yield Field(placeholder="a few letters of what you want; enter does it")
             yield VTable(self.model, clock=lambda: 0.0, empty="No action of that name.")
 
     def on_mount(self) -> None:

@@ -53,12 +53,18 @@ class ConsoleScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         app = self.console_app
-        yield Crumbs(app.fleet, trail=app.trail, title=app.fleet_title, read_only=app.read_only)
+        # Held, not looked up: the timer may come while the screen is being taken down and its parts are gone.
+        self._crumbs = Crumbs(app.fleet, trail=app.trail, title=app.fleet_title, read_only=app.read_only)
+        self._hints = HintBar(hints=self.hints, status=self.status)
+        self._banner = Banner(markup=False)
+        self._run_bar = RunBar(app.source)
+        self._command_line = CommandLine(candidates=app.candidates, histories=app.histories)
+        yield self._crumbs
         yield from self.compose_body()
-        yield Banner(markup=False)
-        yield RunBar(app.source)
-        yield CommandLine(candidates=app.candidates, histories=app.histories)
-        yield HintBar(hints=self.hints, status=self.status)
+        yield self._banner
+        yield self._run_bar
+        yield self._command_line
+        yield self._hints
 
     def compose_body(self) -> Iterable[Widget]:
         raise NotImplementedError
@@ -79,8 +85,8 @@ class ConsoleScreen(Screen[None]):
 
     def repaint(self, now: float) -> None:
         """Called by the app's timer, up to twenty times a second; each part looks whether it has anything new."""
-        self.query_one(Crumbs).repaint(now)
-        self.query_one(HintBar).repaint(now)
+        self._crumbs.repaint(now)
+        self._hints.repaint(now)
         for pane in self.panes:
             pane.repaint(now)
 
@@ -110,12 +116,17 @@ class ConsoleScreen(Screen[None]):
         return None
 
     def hints(self) -> list[tuple[str, str]]:
+        """Keys and titles for the bottom line: those of an open bar, which hears keys first, else the screen's."""
+        if self._run_bar.is_open:
+            return self._run_bar.HINTS
+        if self._command_line.is_open:
+            return self._command_line.HINTS
         app = self.console_app
         ranked = sorted((entry for entry in app.actions() if entry.hint), key=lambda entry: entry.hint)
         return [
             (key_label(app.keymap[entry.id][0]), entry.title)
             for entry in ranked
-            if app.keymap[entry.id] and self.refusal(entry) is None
+            if app.keymap[entry.id] and entry.id != f"view.{self.place}" and self.refusal(entry) is None
         ]
 
     def status(self) -> str:
@@ -144,7 +155,7 @@ class ConsoleScreen(Screen[None]):
 
     def perform(self, entry: Action, argument: str = "") -> None:
         """Carry out an action, through the nearest handler around the focus."""
-        self.query_one(Banner).hide()
+        self._banner.hide()
         refused = self.refusal(entry)
         if refused is not None:
             self.show_error(refused)
@@ -160,16 +171,16 @@ class ConsoleScreen(Screen[None]):
                 return
 
     def show_error(self, error: StarAgentError) -> None:
-        self.query_one(Banner).show_error(error, self.console_app.palette)
+        self._banner.show_error(error, self.console_app.palette)
 
     def show_note(self, note: str) -> None:
-        self.query_one(Banner).show_note(note, self.console_app.palette)
+        self._banner.show_note(note, self.console_app.palette)
 
     # `:` and `/`.
 
     def do_command_open(self) -> None:
         self._remember_focus()
-        self.query_one(CommandLine).open(":")
+        self._command_line.open(":")
 
     def do_filter_open(self, argument: str = "") -> None:
         if argument:
@@ -179,7 +190,7 @@ class ConsoleScreen(Screen[None]):
         subject = self.filtered
         if subject is not None:
             current = subject.filter if isinstance(subject, LogView) else subject.model.filter
-            self.query_one(CommandLine).open("/", current.source)
+            self._command_line.open("/", current.source)
 
     def _remember_focus(self) -> None:
         if isinstance(self.focused, LineView):
@@ -247,13 +258,13 @@ class ConsoleScreen(Screen[None]):
 
     def open_run_bar(self, targets: str, *, command: str = "", shell: bool = False) -> None:
         self._remember_focus()
-        self.query_one(RunBar).open(targets, command=command, shell=shell)
+        self._run_bar.open(targets, command=command, shell=shell)
 
     def on_run_bar_submitted(self, event: RunBar.Submitted) -> None:
         self.console_app.start(event.wanted, event.hosts)
 
     def close_run_bar(self) -> None:
-        self.query_one(RunBar).close()
+        self._run_bar.close()
         self._restore_focus()
 
     def on_run_bar_closed(self) -> None:

@@ -17,6 +17,7 @@ from textual.widgets import Input, Static
 
 from opsconsole.sanitize import safe
 from opsconsole.theme import Palette
+from opsconsole.widgets.field import Field
 
 # Names listed; the number says the rest.
 _NAMED = 12
@@ -31,8 +32,7 @@ class ConfirmScreen(ModalScreen[bool]):
         width: 64; max-width: 94%; height: auto; padding: 1 2; background: $surface; border: round $role-warn;
     }
     ConfirmScreen Static { height: auto; }
-    ConfirmScreen Input { border: none; height: 1; padding: 0 1; margin: 1 0 0 0; background: $panel; }
-    ConfirmScreen Input:focus { border: none; background: $panel; background-tint: $panel 0%; }
+    ConfirmScreen Field { padding: 0 1; margin: 1 0 0 0; }
     """
     BINDINGS: ClassVar = [
         Binding("escape", "dismiss(False)", show=False),
@@ -49,7 +49,7 @@ class ConfirmScreen(ModalScreen[bool]):
     def compose(self) -> ComposeResult:
         with Vertical(id="box"):
             yield Static(self._text(), markup=False)
-            yield Input(placeholder=f"type {self._count} and press enter; esc leaves", compact=True)
+            yield Field(placeholder=f"type {self._count} and press enter; esc leaves")
             yield Static(id="wrong", markup=False)
 
     def _text(self) -> Text:

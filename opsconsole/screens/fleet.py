@@ -32,33 +32,32 @@ class FleetScreen(ConsoleScreen):
     }
     FleetScreen.-details #detail { display: block; }
     FleetScreen.-narrow #body { layout: vertical; }
-    FleetScreen.-narrow #detail { width: 1fr; height: 11; border-left: none; border-top: solid $faint; padding: 0 2; }
+    FleetScreen.-narrow #detail { width: 1fr; height: 10; border-left: none; border-top: solid $faint; padding: 0 2; }
     """
 
     def compose_body(self) -> Iterable[Widget]:
         app = self.console_app
         with Horizontal(id="body"):
-            yield VTable(
+            self.table: VTable[HostRow] = VTable(
                 app.fleet.hosts,
                 clock=app.clock,
                 empty="No host yet: `agentd join` on a machine brings it here.",
                 id="hosts",
             )
-            yield Static(id="detail", markup=False)
-
-    @property
-    def table(self) -> VTable[HostRow]:
-        return self.query_one("#hosts", VTable)
+            self._detail_pane = Static(id="detail", markup=False)
+            yield self.table
+            yield self._detail_pane
 
     def run_targets(self) -> Sequence[str]:
         return [row.name for row in self.table.selected()]
 
     def repaint(self, now: float) -> None:
         super().repaint(now)
-        state = (self.table.model.current, int(self.console_app.clock()), self.console_app.theme)
+        clock = int(self.console_app.clock())
+        state = (self.table.model.current, clock, self.console_app.theme, self.has_class("-narrow"))
         if self.has_class("-details") and state != self._shown:
             self._shown = state
-            self.query_one("#detail", Static).update(self._detail(self.table.model.current))
+            self._detail_pane.update(self._detail(self.table.model.current))
 
     _shown: object = None
 
@@ -71,7 +70,8 @@ class FleetScreen(ConsoleScreen):
         cell = state_cell(row.state)
         text = Text(no_wrap=False, overflow="fold")
         text.append(safe(row.name), palette.foreground + Style(bold=True))
-        text.append("\n")
+        narrow = self.has_class("-narrow")
+        text.append("   " if narrow else "\n")
         text.append(cell.text, palette.roles[cell.role])
         if row.last_seen is not None:
             text.append(f"  seen {age(now - row.last_seen)} ago", muted)
@@ -87,11 +87,13 @@ class FleetScreen(ConsoleScreen):
             text.append(f"{name:<9}", muted)
             text.append(safe(value or "-") + "\n", palette.foreground)
         if row.labels:
-            text.append("\nlabels\n", muted)
+            text.append("\nlabels\n" if not narrow else f"{'labels':<9}", muted)
             for name, value in row.labels:
-                text.append("  " + safe(name), palette.roles["info"])
-                text.append(" = ", muted)
-                text.append(safe(value) + "\n", palette.foreground)
+                text.append("  " if not narrow else "", muted)
+                text.append(safe(name), palette.roles["info"])
+                text.append(" = " if value else "", muted)
+                text.append(safe(value), palette.foreground)
+                text.append("\n" if not narrow else "   ")
         return text
 
     def do_host_detail(self) -> None:

@@ -27,11 +27,10 @@ class JobsScreen(ConsoleScreen):
     def compose_body(self) -> Iterable[Widget]:
         app = self.console_app
         with Horizontal(id="body"):
-            yield VTable(app.fleet.jobs, clock=app.clock, empty="No job yet: r runs a command.", id="jobs")
-
-    @property
-    def table(self) -> VTable[JobRow]:
-        return self.query_one("#jobs", VTable)
+            self.table: VTable[JobRow] = VTable(
+                app.fleet.jobs, clock=app.clock, empty="No job yet: r runs a command.", id="jobs"
+            )
+            yield self.table
 
     def refusal(self, entry: Action) -> StarAgentError | None:
         refused = super().refusal(entry)

@@ -121,28 +121,22 @@ class OutputScreen(ConsoleScreen):
 
     def compose_body(self) -> Iterable[Widget]:
         app = self.console_app
-        yield JobSummary(self.view)
+        self._summary = JobSummary(self.view)
+        self.table: VTable[TargetRow] = VTable(self.view.targets, clock=app.clock, empty="No target yet.", id="targets")
+        self.log_view = LogView(id="log")
+        yield self._summary
         with Horizontal(id="body"):
-            yield VTable(self.view.targets, clock=app.clock, empty="No target yet.", id="targets")
-            yield LogView(id="log")
-
-    @property
-    def table(self) -> VTable[TargetRow]:
-        return self.query_one("#targets", VTable)
-
-    @property
-    def log_view(self) -> LogView:
-        return self.query_one("#log", LogView)
+            yield self.table
+            yield self.log_view
 
     def on_mount(self) -> None:
-        self.log_view.focus()
         self._show_log()
 
     def repaint(self, now: float) -> None:
         if self.view.shown is not self._shown_log:
             self._show_log()
         super().repaint(now)
-        self.query_one(JobSummary).repaint(now)
+        self._summary.repaint(now)
 
     def _show_log(self) -> None:
         self._shown_log = self.view.shown

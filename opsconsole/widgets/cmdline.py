@@ -19,6 +19,7 @@ from textual.suggester import Suggester
 from textual.widgets import Input, Static
 
 from opsconsole.command import History, complete
+from opsconsole.widgets.field import Field
 
 Mode = Literal[":", "/"]
 
@@ -42,8 +43,6 @@ class CommandLine(Horizontal):
     CommandLine { display: none; height: 1; background: $panel; }
     CommandLine.-open { display: block; }
     CommandLine Static { width: 3; padding: 0 0 0 1; color: $role-accent; text-style: bold; background: $panel; }
-    CommandLine Input { border: none; height: 1; padding: 0; width: 1fr; background: $panel; }
-    CommandLine Input:focus { border: none; background: $panel; background-tint: $panel 0%; }
     """
     BINDINGS: ClassVar = [
         Binding("escape", "close", show=False),
@@ -52,6 +51,8 @@ class CommandLine(Horizontal):
         Binding("down", "newer", show=False),
         Binding("tab", "complete", show=False, priority=True),
     ]
+
+    HINTS: ClassVar = [("enter", "do it"), ("tab", "complete"), ("↑↓", "history"), ("esc", "close")]
 
     class Submitted(Message):
         def __init__(self, mode: Mode, text: str) -> None:
@@ -81,7 +82,7 @@ class CommandLine(Horizontal):
 
     def compose(self) -> ComposeResult:
         yield Static(markup=False)
-        yield Input(suggester=_Completion(self._completions), compact=True, select_on_focus=False)
+        yield Field(suggester=_Completion(self._completions))
 
     @property
     def is_open(self) -> bool:

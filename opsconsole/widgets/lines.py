@@ -55,6 +55,12 @@ class LineView(Widget, can_focus=True):
     def palette(self) -> Palette:
         return self.app.palette  # type: ignore[attr-defined,no-any-return]  # OpsConsoleApp has one; see app.py
 
+    @property
+    def pane_number(self) -> int:
+        """The digit that goes to this pane, where there is more than one; otherwise 0."""
+        panes = [pane for pane in self.screen.query(LineView) if pane.display]
+        return panes.index(self) + 1 if len(panes) > 1 and self in panes else 0
+
     def repaint(self, now: float) -> None:
         """Draw again if there is something new; called by the app's timer."""
         raise NotImplementedError

@@ -100,7 +100,7 @@ class LogView(LineView):
 
     @property
     def _text_width(self) -> int:
-        return max(1, self.size.width - 2 - (self._prefix + 3 if self.prefixed else 1))
+        return max(1, self.size.width - 1 - (self._prefix + 4 if self.prefixed else 3))
 
     # Which rows are seen. A row is a line, or with wrapping a part of one.
 
@@ -167,11 +167,11 @@ class LogView(LineView):
     def _render_prefix(self, entry: Entry, *, first: bool) -> list[Segment]:
         roles = self.palette.roles
         if not first:
-            return [Segment(" " * (self._prefix + 1) + "  " if self.prefixed else "  ", roles["muted"])]
+            return [Segment(" " * (self._prefix + 4) if self.prefixed else "   ")]
         rule = Segment("! ", roles["warn"]) if entry.stream == "stderr" else Segment("│ ", self.palette.faint)
         if not self.prefixed:
-            return [rule]
-        return [Segment(" " + fit(safe(entry.host), self._prefix), roles["muted"]), rule]
+            return [Segment(" "), rule]
+        return [Segment(" " + fit(safe(entry.host), self._prefix) + " ", roles["muted"]), rule]
 
     def _render_text(self, line: Line, start: int, end: int) -> list[Segment]:
         text, width = line.text, self._text_width
@@ -211,8 +211,9 @@ class LogView(LineView):
         else:
             right.append(Segment(f"‖ paused, {self.below:,} below ", roles["warn"]))
         room = self.size.width - 1 - sum(segment.cell_length for segment in right)
-        title = Segment(fit(f" {self.pane_title} {safe(self.subject)}", max(0, room)), self._title_style())
-        return self.strip([title, *right])
+        number = self.pane_number
+        title = f" {number if number else ''} {self.pane_title} · {safe(self.subject)}".replace("  ", " ")
+        return self.strip([Segment(fit(title, max(0, room)), self._title_style()), *right])
 
     def _title_style(self) -> Style:
         return self.palette.title + self.palette.roles["accent"] if self.has_focus else self.palette.title

@@ -30,6 +30,7 @@ from opsconsole.command import RunRequest, request
 from opsconsole.sanitize import safe
 from opsconsole.source import FleetSource
 from opsconsole.theme import Palette
+from opsconsole.widgets.field import Field
 
 # A pause in typing after which the preview is asked for.
 _PAUSE = 0.12
@@ -44,8 +45,8 @@ class RunBar(Vertical):
     RunBar.-open { display: block; }
     RunBar Horizontal { height: 1; }
     RunBar .label { width: 10; color: $role-muted; }
-    RunBar Input { border: none; height: 1; padding: 0; width: 1fr; background: $surface; }
-    RunBar Input:focus { border: none; background: $panel; background-tint: $panel 0%; }
+    RunBar Field { background: $surface; }
+    RunBar Field:focus { background: $panel; }
     RunBar #how { width: auto; color: $role-muted; padding: 0 0 0 2; }
     RunBar #preview { height: auto; max-height: 3; }
     """
@@ -56,6 +57,8 @@ class RunBar(Vertical):
         Binding("up", "app.focus_previous", show=False),
         Binding("down", "app.focus_next", show=False),
     ]
+
+    HINTS: ClassVar = [("enter", "run"), ("tab", "next field"), ("F2", "shell or not"), ("esc", "close")]
 
     class Submitted(Message):
         def __init__(self, wanted: RunRequest, hosts: Sequence[str]) -> None:
@@ -75,10 +78,10 @@ class RunBar(Vertical):
     def compose(self) -> ComposeResult:
         with Horizontal():
             yield Static("on", classes="label", markup=False)
-            yield Input(id="targets", placeholder="web[01-20]   @group   role=db", compact=True, select_on_focus=False)
+            yield Field(id="targets", placeholder="web[01-20]   @group   role=db")
         with Horizontal():
             yield Static("run", classes="label", markup=False)
-            yield Input(id="command", placeholder="uptime", compact=True, select_on_focus=False)
+            yield Field(id="command", placeholder="uptime")
             yield Static(id="how", markup=False)
         yield Static(id="preview", markup=False)
 
@@ -108,7 +111,7 @@ class RunBar(Vertical):
 
     def _show_how(self) -> None:
         word = "in a shell" if self._shell else "as typed, no shell"
-        self.query_one("#how", Static).update(Text(f"{word} · F2 changes"))
+        self.query_one("#how", Static).update(Text(word))
 
     def _say(self, text: Text) -> None:
         self.query_one("#preview", Static).update(text)

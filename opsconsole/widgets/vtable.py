@@ -153,7 +153,9 @@ class VTable(LineView, Generic[Row]):
         return [Segment("▌" if under_cursor else " ", bar_style), Segment(mark + " ", roles["accent"])]
 
     def _render_titles(self) -> Strip:
-        segments = [Segment(" " * _GUTTER)]
+        segments = [
+            Segment(fit(f" {self.pane_number}" if self.pane_number else "", _GUTTER), self.palette.roles["muted"])
+        ]
         for number, (column, width) in enumerate(self.columns_for(self.size.width)):
             if number:
                 segments.append(Segment(" " * _GAP))
