@@ -128,7 +128,7 @@ def test_a_result_does_not_wait_for_a_daemon_that_holds_the_pipes(any_keeper, ne
     job = new_job()
     end = any_keeper.link.run(job, ["sh", "-c", "sleep 1000 & echo done"])
     left = watch_process(end["left_running"][0]["pid"])
-    assert end["left_running"][0]["comm"] == "sleep"
+    assert end["left_running"][0]["comm"] in ("sh", "sleep"), "it may not have come to its exec yet"
     assert any_keeper.output(job) == b"done\n"
     assert left.alive()
 
