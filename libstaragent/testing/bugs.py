@@ -1,0 +1,173 @@
+"""Planted bugs: the proof that the simulator can see. Each is a core with one mistake that somebody could make.
+
+`BUGS` is the table: name → what is wrong, and the cores of a fleet that has it. `simulate(seed,
+cores=BUGS[name].cores)` must break a promise within 1,000 seeds; `scripts/simulate --bugs` searches all of them and prints the seeds.
+
+Not here: what the right cores do. Rules: one mistake each, as small as it can be made.
+"""
+
+from __future__ import annotations
+
+__all__ = ("BUGS", "PlantedBug")
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from libstaragent.jobs.journal import Done, Record, Taken
+from libstaragent.protocol import messages as m
+from libstaragent.protocol import trunk as t
+from libstaragent.roles import keeper_effects as act
+from libstaragent.roles.agent import AgentCore
+from libstaragent.roles.agent_effects import ToKeeper
+from libstaragent.roles.central import CentralCore, Decision, Job
+from libstaragent.roles.keeper import KeeperCore
+from libstaragent.testing.fleet import Cores
+from libstaragent.testing.fleet_room import WatchedRoom
+
+
+@dataclass(frozen=True, slots=True)
+class PlantedBug:
+    """One entry of the table."""
+
+    wrong: str
+    cores: Cores
+
+
+class _ReleasesBeforeStarted(KeeperCore):
+    def on_forked(self, job: str, pid: int, start_time: int, boot_id: str, now_ms: int) -> list[act.Effect]:
+        return [act.Release(job), *super().on_forked(job, pid, start_time, boot_id, now_ms)]
+
+    def on_started_written(self, job: str, now: float) -> list[act.Effect]:
+        return [effect for effect in super().on_started_written(job, now) if not isinstance(effect, act.Release)]
+
+
+class _StartsBeforeFsync(AgentCore):
+    def _persist(self, job: str, kind: str, record: Record, *, sync: bool) -> None:
+        super()._persist(job, kind, record, sync=sync)
+        run = self.open.get(job)
+        if kind == "taken" and run is not None and self._keeper_up:
+            envelope = run.envelope
+            self._spawn(job, run)
+            run.envelope = envelope
+
+
+class _LosesIdsOnRestart(AgentCore):
+    def _recover(self, journal: Iterable[Record]) -> None:
+        records = list(journal)
+        done = {record.job for record in records if type(record) is Done}
+        super()._recover(record for record in records if type(record) is Taken and record.job not in done)
+
+
+class _ForgetsSpoolBeforeDone(AgentCore):
+    def _settled(self, job: str) -> None:
+        super()._settled(job)
+        self.effects.append(ToKeeper({"op": "forget", "job": job}))
+
+
+class _StartsAgainAfterCrash(AgentCore):
+    def _recover(self, journal: Iterable[Record]) -> None:
+        super()._recover(record for record in journal if type(record) is not Taken)
+
+    def keeper_known(self, jobs: Iterable[dict[str, Any]], *, now: float) -> None:
+        super().keeper_known([job for job in jobs if job["job"] in self.open or job["job"] in self._done], now=now)
+
+
+class _KnowsNoIds(AgentCore):
+    def _run(self, message: m.Run, now: float, now_ms: int) -> None:
+        self._done.pop(message.job, None)
+        super()._run(message, now, now_ms)
+
+
+class _SaysResultOnce(AgentCore):
+    def _say_again(self, job: str, run: Any, now: float) -> None:
+        if run.state != "reporting":
+            super()._say_again(job, run, now)
+
+    def tick(self, *, now: float) -> None:
+        return
+
+
+class _ForgetsThatItWasAgain(WatchedRoom):
+    def _dispatch(self, dispatch: t.Dispatch, now_ms: int) -> None:
+        super()._dispatch(msgspec.structs.replace(dispatch, again=False), now_ms)
+
+
+class _LosesCancelOnReconnect(WatchedRoom):
+    def _hello(self, link: Any, hello: m.Hello, now: float, now_ms: int) -> None:
+        kept, self._cancels = self._cancels, {}
+        super()._hello(link, hello, now, now_ms)
+        self._cancels = kept
+
+
+class _NeverLate(CentralCore):
+    def tick(self, *, now_ms: int, decision: Decision) -> None:
+        return
+
+
+class _LastWordWins(CentralCore):
+    def _ended(self, report: t.TargetEnded, now_ms: int, decision: Decision) -> None:
+        job = self.jobs.get(report.result.job)
+        if job is not None and report.agent in job.states and not job.open:
+            self._end(job, report.agent, report.result, now_ms, decision)
+        else:
+            super()._ended(report, now_ms, decision)
+
+
+class _CountsDuplicates(CentralCore):
+    def _ended(self, report: t.TargetEnded, now_ms: int, decision: Decision) -> None:
+        job = self.jobs.get(report.result.job)
+        if job is not None and job.states.get(report.agent) == report.result.state:
+            job.counts[report.result.state] += 1
+        super()._ended(report, now_ms, decision)
+
+
+class _ForgetsCancelOnRestart(CentralCore):
+    def restore(self, job: Job, ended: Any, cancel: Any) -> None:
+        super().restore(job, ended, None)
+
+
+class _RollsNothingBack(CentralCore):
+    def rolled_back(self, decision: Decision) -> None:
+        return
+
+
+BUGS: dict[str, PlantedBug] = {
+    "release-before-started": PlantedBug(
+        "the keeper opens the gate before `started` is on disk", Cores(keeper=_ReleasesBeforeStarted)
+    ),
+    "start-before-fsync": PlantedBug(
+        "the agent lets the keeper start before its journal is synced", Cores(agent=_StartsBeforeFsync)
+    ),
+    "acknowledge-before-commit": PlantedBug(
+        "central says that results are stored before they are", Cores(acknowledge_early=True)
+    ),
+    "ids-lost-on-restart": PlantedBug(
+        "the agent forgets finished ids when it restarts", Cores(agent=_LosesIdsOnRestart)
+    ),
+    "no-ids": PlantedBug("an order that comes twice is taken twice", Cores(agent=_KnowsNoIds)),
+    "forget-before-done": PlantedBug(
+        "the keeper may delete a spool before `done` is on disk", Cores(agent=_ForgetsSpoolBeforeDone)
+    ),
+    "start-again-after-crash": PlantedBug(
+        "a restarted agent does not know what was taken", Cores(agent=_StartsAgainAfterCrash)
+    ),
+    "result-said-once": PlantedBug("the agent does not repeat a result", Cores(agent=_SaysResultOnce)),
+    "again-forgotten": PlantedBug(
+        "the room says undelivered of what an earlier room sent", Cores(room=_ForgetsThatItWasAgain)
+    ),
+    "cancel-lost-on-reconnect": PlantedBug(
+        "the room does not repeat a cancel to a host that comes back", Cores(room=_LosesCancelOnReconnect)
+    ),
+    "deadline-never-fires": PlantedBug("central does not watch deadlines", Cores(central=_NeverLate)),
+    "last-word-wins": PlantedBug("a later result replaces a terminal state", Cores(central=_LastWordWins)),
+    "duplicates-counted": PlantedBug("a report that comes twice is counted twice", Cores(central=_CountsDuplicates)),
+    "cancel-lost-on-restart": PlantedBug(
+        "a restarted central does not know who was cancelled", Cores(central=_ForgetsCancelOnRestart)
+    ),
+    "rolls-nothing-back": PlantedBug(
+        "a commit that failed leaves its traces in memory", Cores(central=_RollsNothingBack)
+    ),
+}

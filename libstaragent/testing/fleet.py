@@ -1,0 +1,377 @@
+"""A whole fleet under one seed: the wiring page of the simulator, and what must hold at a run's end.
+
+`simulate(seed)` builds hosts (agent, keeper, disk, commands), one room and one central around the real cores, lets
+operators submit, watch and cancel, lets the weather of that seed loose on them, then mends everything and looks:
+
+- each target of each accepted job has exactly one terminal state, by its deadline;
+- no command ran twice, and none whose target says that it did not run;
+- nothing acknowledged is lost: what a host forgot is in the store, and what a host finished is told;
+- a cancelled job ends; the counts add up; nobody holds on to anything.
+
+Not here: the processes (`fleet_agent`, `fleet_keeper`, `fleet_room`, `fleet_central`), the referee, the weather.
+Rules: a run is a function of seed, bug and sizes alone; no clock but the simulated one.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Cores", "Fleet", "Outcome", "simulate")
+
+from dataclasses import dataclass
+from random import Random
+
+from libstaragent.errors import StarAgentError
+from libstaragent.jobs.states import is_terminal
+from libstaragent.roles.agent import AgentCore
+from libstaragent.roles.central import CentralCore
+from libstaragent.roles.keeper import KeeperCore
+from libstaragent.security.acts import Member
+from libstaragent.testing.clock import ManualClock
+from libstaragent.testing.fleet_agent import AgentProcess, PlainVerifier, plain_envelope
+from libstaragent.testing.fleet_bus import SimBus
+from libstaragent.testing.fleet_central import CentralProcess, SimStore
+from libstaragent.testing.fleet_keeper import KeeperProcess, Machine
+from libstaragent.testing.fleet_room import RoomProcess, WatchedRoom
+from libstaragent.testing.operators import Operators
+from libstaragent.testing.referee import Referee
+from libstaragent.testing.transport import MemoryNetwork, MemoryTransport
+from libstaragent.testing.weather import FAULTS_END, Trouble, draw_climate, draw_troubles
+
+ROOM = "room"
+# After the last deadline: an agent repeats a result every 30 s, and its words and their answers have to travel.
+AFTERWARDS = 75.0
+# A cancelled job has ended so long after the faults: a half-open connection is found out after 45 s, then the kill.
+CANCEL_PATIENCE = 75.0
+# How late the end of a target may be stored: a tick, a commit, and the bus.
+STORE_LATE_MS = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cores:
+    """What a fleet is made of; a planted bug replaces one of them."""
+
+    agent: type[AgentCore] = AgentCore
+    keeper: type[KeeperCore] = KeeperCore
+    room: type[WatchedRoom] = WatchedRoom
+    central: type[CentralCore] = CentralCore
+    acknowledge_early: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a run went; `broken` is empty where every promise held, and `events` names the faults that happened."""
+
+    seed: int
+    broken: tuple[str, ...]
+    trace: tuple[str, ...]
+    seconds: float
+    jobs: int
+    ran: int
+    events: tuple[str, ...]
+
+
+class Host:
+    """One host: what stays, and the processes that run now."""
+
+    __slots__ = ("agent", "connects", "keeper", "machine", "offline")
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.agent: AgentProcess | None = None
+        self.keeper: KeeperProcess | None = None
+        self.connects = 0
+        self.offline = False
+
+
+class Fleet:
+    """See the module."""
+
+    def __init__(self, seed: int, *, cores: Cores, hosts: int, jobs: int, tracing: bool) -> None:
+        self.random = Random(seed)
+        self.clock = ManualClock()
+        self.referee = Referee(self.clock, tracing=tracing)
+        self.climate = draw_climate(self.random)
+        self.cores = cores
+        self.network = MemoryNetwork(self.clock, self.random, slowness=self.climate.slowness)
+        self.bus = SimBus(
+            self.clock,
+            self.random,
+            slowness=self.climate.bus_slowness,
+            duplicates=self.climate.duplicates,
+            reorders=self.climate.reorders,
+        )
+        self.store = SimStore(self.clock, self.referee)
+        self.hosts = [Host(Machine(f"agent{number}")) for number in range(1, hosts + 1)]
+        self.members = {
+            host.machine.name: Member(host.machine.name, f"host{number}", ROOM)
+            for number, host in enumerate(self.hosts, 1)
+        }
+        self.events: list[str] = []
+        self.room: RoomProcess | None = None
+        self.central: CentralProcess | None = None
+        self.start_central()
+        self.start_room()
+        for host in self.hosts:
+            self.start_keeper(host)
+            self.start_agent(host)
+        self.operators = Operators(self.clock, self.random, self.referee, tuple(self.members.values()), jobs)
+        self.operators.central_of = lambda: self.central if self.central is not None and self.central.alive else None
+        for trouble in draw_troubles(self.random, self.climate, hosts):
+            self.clock.call_at(trouble.at, self._begin, trouble)
+
+    # Starts --------------------------------------------------------------------------------------------------------
+
+    def start_central(self) -> None:
+        """Start central on its store, unless it runs."""
+        if self.central is None or not self.central.alive:
+            self.referee.note("central", "starts")
+            self.central = CentralProcess(
+                self.clock,
+                self.random,
+                self.bus,
+                self.store,
+                self.referee,
+                make=self.cores.central,
+                verify=plain_envelope,
+                known=self.members,
+                acknowledge_early=self.cores.acknowledge_early,
+            )
+
+    def start_room(self) -> None:
+        """Start the room with nothing in memory, unless it runs."""
+        if self.room is None or not self.room.alive:
+            self.referee.note("room", "starts")
+            self.room = RoomProcess(self.clock, self.bus, self.referee, ROOM, self.cores.room)
+
+    def start_keeper(self, host: Host) -> None:
+        """Start the host's keeper on its spools, unless it runs."""
+        if host.keeper is None or not host.keeper.alive:
+            self.referee.note(host.machine.name, "keeper starts")
+            host.keeper = KeeperProcess(self.clock, self.random, host.machine, self.referee, self.cores.keeper)
+
+    def start_agent(self, host: Host) -> None:
+        """Start the host's agent on its journal, unless it runs."""
+        if host.agent is None or not host.agent.alive:
+            self.referee.note(host.machine.name, "agent starts")
+            host.connects += 1
+            host.agent = AgentProcess(
+                self.clock,
+                self.random,
+                host.machine,
+                self.referee,
+                make=self.cores.agent,
+                dial=lambda agent: self._dial(host, agent),
+                keeper_of=lambda: host.keeper if host.keeper is not None and host.keeper.alive else None,
+                on_settled=lambda job: self._settled(job, host.machine.name),
+                connects=host.connects,
+                verifier=PlainVerifier(),
+            )
+
+    def _dial(self, host: Host, agent: AgentProcess) -> MemoryTransport | None:
+        room = self.room
+        if host.offline or room is None or not room.alive or self.network.is_stalled(host.machine.name):
+            return None
+        mine, theirs = self.network.connect(host.machine.name)
+        room.accept(host.machine.name, theirs)
+        return mine
+
+    def _settled(self, job: str, agent: str) -> None:
+        if not self.store.knows(job, agent):
+            self.referee.breaks("nothing acknowledged is lost", f"{job} on {agent} is forgotten, and not stored")
+
+    # Faults --------------------------------------------------------------------------------------------------------
+
+    def _begin(self, trouble: Trouble) -> None:
+        host = self.hosts[trouble.host]
+        name = host.machine.name
+        self.events.append(trouble.kind)
+        self.referee.note(name if "host" in trouble.kind else "weather", f"{trouble.kind} for {trouble.lasts:.2f} s")
+        later = self.clock.now + trouble.lasts
+        match trouble.kind:
+            case "kill agent":
+                self._kill_agent(host, self.climate.lossy_kills)
+                self.clock.call_at(later, self.start_agent, host)
+            case "kill keeper" | "power loss":
+                self._kill_keeper(host, later, power=trouble.kind == "power loss")
+            case "kill room" if self.room is not None:
+                self.room.kill()
+                self.clock.call_at(later, self.start_room)
+            case "kill central" if self.central is not None:
+                self.central.kill()
+                self.clock.call_at(later, self.start_central)
+            case "stall network":
+                self.network.stall(name)
+                self.clock.call_at(later, self.network.heal, name)
+            case "cut network":
+                self.network.cut(name)
+            case "silence network":
+                self.network.silence(name)
+            case "host offline":
+                host.offline = True
+                self.network.cut(name)
+                self.clock.call_at(later, self._online, host)
+            case "cut bus room":
+                self.bus.cut_off |= {"room", "orders"}
+                self.clock.call_at(later, self.bus.cut_off.difference_update, {"room", "orders"})
+            case "cut bus central":
+                self.bus.cut_off |= {"central", "reports"}
+                self.clock.call_at(later, self.bus.cut_off.difference_update, {"central", "reports"})
+            case "disk trouble":
+                (host.machine.health.fill if trouble.lasts < 1 else host.machine.health.fail)()
+                self.clock.call_at(later, host.machine.health.mend)
+            case "store trouble":
+                self.store.health.fill()
+                self.clock.call_at(later, self.store.health.mend)
+            case _:
+                raise ValueError(trouble.kind)
+
+    def _online(self, host: Host) -> None:
+        host.offline = False
+
+    def _kill_agent(self, host: Host, lossy: bool) -> None:
+        if host.agent is not None and host.agent.alive:
+            host.agent.kill()
+            if lossy:
+                host.machine.journal.crash(self.random)
+
+    def _kill_keeper(self, host: Host, later: float, *, power: bool) -> None:
+        lossy = power or self.climate.lossy_kills
+        if host.keeper is not None and host.keeper.alive:
+            host.keeper.kill()
+            if lossy:
+                host.machine.spools.crash(self.random)
+        agent = host.agent
+        if power:
+            self.network.silence(host.machine.name)
+            for command in host.machine.commands.values():
+                command.over = True
+            host.machine.commands.clear()
+            self._kill_agent(host, True)
+        elif agent is not None and agent.alive:
+            if self.climate.patient_agent:
+                agent.later(0.001, agent.keeper_lost)
+            else:
+                self.clock.call_later(self.random.random() * 0.05, self._kill_agent, host, False)
+        self.clock.call_at(later, self.start_keeper, host)
+        self.clock.call_at(later, self.start_agent, host)
+
+    # The run -------------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Until everything has ended, or should have, or a promise is broken."""
+        clock, broken = self.clock, self.referee.broken
+        try:
+            while clock.now < FAULTS_END and not broken and clock.step(FAULTS_END):
+                continue
+            clock.now = max(clock.now, FAULTS_END)
+            if broken:
+                return
+            self._mend()
+            look = FAULTS_END + 1.0
+            while not broken:
+                while not broken and clock.step(look):
+                    continue
+                clock.now = max(clock.now, look)
+                self._check_cancels()
+                if self._settled_down() or clock.now > self._last_moment():
+                    break
+                look += 1.0
+            if not broken:
+                self._check_end()
+        except StarAgentError as error:
+            self.referee.breaks("cores raise nothing", str(error))
+
+    def _mend(self) -> None:
+        self.referee.note("weather", "all is well from here on")
+        self.bus.cut_off.clear()
+        self.store.health.mend()
+        self.start_central()
+        self.start_room()
+        for host in self.hosts:
+            host.offline = False
+            host.machine.health.mend()
+            self.network.heal(host.machine.name)
+            self.start_keeper(host)
+            self.start_agent(host)
+
+    def _last_moment(self) -> float:
+        deadlines = [stored.deadline_ms for stored in self.store.jobs.values()]
+        last = max(deadlines, default=self.clock.now_ms) / 1000
+        return max(last - self.clock.now_ms / 1000 + self.clock.now, FAULTS_END) + AFTERWARDS
+
+    def _settled_down(self) -> bool:
+        assert self.room is not None
+        return (
+            self.operators.done
+            and all(len(stored.ended) == len(stored.members) for stored in self.store.jobs.values())
+            and not self.leftovers()
+        )
+
+    def leftovers(self) -> list[str]:
+        """What is still held in memory somewhere."""
+        held: list[str] = []
+        if self.bus.unacknowledged:
+            held.append(f"bus: {self.bus.unacknowledged} batches")
+        if self.room is not None and self.room.core.waiting:
+            held.append(f"room: {self.room.core.waiting} targets")
+        for host in self.hosts:
+            if host.agent is not None and host.agent.core.open:
+                held.append(f"agent {host.machine.name}: {sorted(host.agent.core.open)}")
+            if host.machine.spools.files:
+                held.append(f"keeper {host.machine.name}: {sorted(host.machine.spools.files)}")
+        return held
+
+    # The end -------------------------------------------------------------------------------------------------------
+
+    def _check_cancels(self) -> None:
+        for identity, stored in self.store.jobs.items():
+            if stored.cancel is None or len(stored.ended) == len(stored.members):
+                continue
+            if self.clock.now > max(stored.cancelled_at, FAULTS_END) + CANCEL_PATIENCE:
+                missing = [member.agent for member in stored.members if member.agent not in stored.ended]
+                self.referee.breaks("a cancelled job ends", f"{identity} on {missing}")
+
+    def _check_end(self) -> None:
+        breaks = self.referee.breaks
+        for identity in self.operators.accepted - set(self.store.jobs):
+            breaks("nothing acknowledged is lost", f"job {identity} was accepted, and is not stored")
+        healthy_ms = self.clock.now_ms - int((self.clock.now - FAULTS_END) * 1000)
+        assert self.central is not None
+        for identity, stored in self.store.jobs.items():
+            for member in stored.members:
+                entry = stored.ended.get(member.agent)
+                what = f"{identity} on {member.agent}"
+                if entry is None:
+                    breaks("every target ends", what)
+                elif entry.received_ms > max(stored.deadline_ms, healthy_ms) + STORE_LATE_MS:
+                    breaks("every target ends by its deadline", what)
+                run = self.referee.runs.get((identity, member.agent))
+                if run is not None and run.ended and not self.store.knows(identity, member.agent):
+                    breaks("nothing that ran is lost", what)
+            job = self.central.core.jobs.get(identity)
+            if job is not None:
+                said = {agent: entry.result.state for agent, entry in stored.ended.items()}
+                if job.states != said or sum(job.counts.values()) != len(stored.members) or job.open:
+                    breaks("the counts add up", f"{identity}: {job.counts}, stored {said}")
+                if any(job.counts.get(state, 0) != list(said.values()).count(state) for state in job.counts):
+                    breaks("the counts add up", f"{identity}: {job.counts}, stored {said}")
+                if not all(map(is_terminal, job.counts)):
+                    breaks("the counts add up", f"{identity}: {job.counts}")
+        for held in self.leftovers():
+            breaks("nobody holds on to anything", held)
+
+
+def simulate(
+    seed: int, *, cores: Cores | None = None, hosts: int = 3, jobs: int = 10, tracing: bool = False
+) -> Outcome:
+    """One run. It never raises for what the fleet does wrong: that is in `Outcome.broken`."""
+    fleet = Fleet(seed, cores=cores if cores is not None else Cores(), hosts=hosts, jobs=jobs, tracing=tracing)
+    fleet.run()
+    return Outcome(
+        seed=seed,
+        broken=tuple(fleet.referee.broken),
+        trace=tuple(fleet.referee.trace),
+        seconds=fleet.clock.now,
+        jobs=len(fleet.store.jobs),
+        ran=len(fleet.referee.runs),
+        events=tuple(fleet.events),
+    )

@@ -1,0 +1,86 @@
+"""The referee of a simulated fleet: it saw what really happened, and compares it with what is said.
+
+It is told when a command really starts and ends, whatever any journal, spool or store holds, and it is shown every word
+that becomes durable. What must hold is in its methods; each broken promise is kept as one line, with the time.
+
+Not here: the end of a run (`fleet`), where it is looked whether everything has ended and nothing leaked.
+"""
+
+from __future__ import annotations
+
+__all__ = ("RealRun", "Referee")
+
+from libstaragent.model.result import TargetResult
+from libstaragent.testing.clock import ManualClock
+
+# A command may be a little late after its envelope expired: it was let in before, and disks take their time.
+START_LATE_MS = 6_000
+# States that only a command that ran to its end has.
+_REAL_ENDS = ("ok", "exit_nonzero", "signalled", "timeout", "oom")
+
+
+class RealRun:
+    """One command that really started on one host."""
+
+    __slots__ = ("ended", "exit_status", "started_at")
+
+    def __init__(self, started_at: float) -> None:
+        self.started_at = started_at
+        self.ended = False
+        self.exit_status: int | None = None
+
+
+class Referee:
+    """See the module. `trace` has a line for everything noted, when it is wanted."""
+
+    def __init__(self, clock: ManualClock, *, tracing: bool) -> None:
+        self._clock = clock
+        self._tracing = tracing
+        self.runs: dict[tuple[str, str], RealRun] = {}
+        self.said_not_to_run: dict[tuple[str, str], str] = {}
+        self.broken: list[str] = []
+        self.trace: list[str] = []
+
+    def note(self, who: str, what: str) -> None:
+        """A line for the trace."""
+        if self._tracing:
+            self.trace.append(f"{self._clock.now:9.3f}  {who:<12}  {what}")
+
+    def breaks(self, promise: str, what: str) -> None:
+        """A promise does not hold."""
+        self.broken.append(f"{promise}: {what}")
+        self.note("REFEREE", self.broken[-1])
+
+    # What happened -------------------------------------------------------------------------------------------------
+
+    def started(self, job: str, agent: str, expires_ms: int) -> RealRun:
+        """A command passed its gate."""
+        key = (job, agent)
+        if key in self.runs:
+            self.breaks("no command runs twice", f"{job} on {agent}")
+        if key in self.said_not_to_run:
+            self.breaks("what is said not to run does not run", f"{job} on {agent}, {self.said_not_to_run[key]}")
+        late_ms = self._clock.now_ms - expires_ms
+        if late_ms > START_LATE_MS:
+            self.breaks("nothing starts after it expired", f"{job} on {agent}, {late_ms} ms late")
+        run = self.runs[key] = RealRun(self._clock.now)
+        return run
+
+    # What is said --------------------------------------------------------------------------------------------------
+
+    def told(self, agent: str, result: TargetResult, by: str) -> None:
+        """A result was said by `by`, or written to the store."""
+        key = (result.job, agent)
+        run = self.runs.get(key)
+        what = f"{result.job} on {agent}: {by} says {result.state}, ran={result.ran}"
+        if result.ran == "no":
+            if run is not None:
+                self.breaks("what is said not to run does not run", what)
+            self.said_not_to_run[key] = what
+        elif result.ran == "yes" and run is None:
+            self.breaks("what is said to run has run", what)
+        if result.state in _REAL_ENDS:
+            if run is None or not run.ended:
+                self.breaks("what is said to have ended has ended", what)
+            elif result.state in ("ok", "exit_nonzero") and run.exit_status != result.exit_status:
+                self.breaks("the exit status is the command's", what)
