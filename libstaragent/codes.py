@@ -142,6 +142,13 @@ OUTPUT_MISSING = _code(
     "no output is kept for this host in this job",
     "See with `opsconsole jobs show` how its target ended: what never ran has no output.",
 )
+FLEET_CONFLICT = _code(
+    "SA-1230",
+    "fleet_conflict",
+    "the context names another fleet than the state directory holds",
+    "Give each fleet a context of its own with --context FILE, or name the state directory that belongs to this one.",
+    scope="fleet",
+)
 READ_ONLY = _code(
     "SA-1320",
     "read_only",

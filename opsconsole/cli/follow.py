@@ -1,7 +1,6 @@
-"""Following a job to its end from a terminal: Ctrl-C turned into a cancel.
+"""Following a job on the command line: as `opsconsole.following` does it, and Ctrl-C turned into a cancel.
 
-Not here: the following itself (`opsconsole.following`), how lines look (`plain`, `lines_json`), the summary
-(`summary`). Rules: the first Ctrl-C asks the fleet to cancel the job and goes on to its end, the second leaves.
+Rules: the first Ctrl-C asks the fleet to cancel the job and goes on to its end, the second leaves.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import signal
 
 import anyio
 
-from libstaragent import codes
 from libstaragent.client.job import Job
 from libstaragent.errors import StarAgentError
 from libstaragent.model.api import JobView, TargetView
@@ -60,5 +58,4 @@ async def _cancel_on_interrupt(job: Job, reading: anyio.CancelScope) -> None:
             try:
                 await job.cancel()
             except StarAgentError as error:
-                if error.code is not codes.JOB_UNKNOWN:
-                    narrate(f"opsconsole: {describe(error)}")
+                narrate(f"opsconsole: {describe(error)}")

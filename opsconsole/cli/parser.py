@@ -194,10 +194,10 @@ def _setting_up(commands: _Commands) -> None:
     up = _command(commands, "up", "opsconsole.cli.up", "start a fleet's control plane on this machine")
     up.add_argument("--state", metavar="DIR", help="where it keeps its state (the user's data folder)")
     up.add_argument(
-        "--listen", metavar="HOST:PORT", default="127.0.0.1:7070", help="the API's address (127.0.0.1:7070)"
+        "--listen", metavar="HOST:PORT", default="127.0.0.1:7443", help="the API's address (127.0.0.1:7443)"
     )
     up.add_argument(
-        "--room-listen", metavar="HOST:PORT", default="127.0.0.1:7071", help="the agents' address (127.0.0.1:7071)"
+        "--room-listen", metavar="HOST:PORT", default="127.0.0.1:7444", help="the agents' address (127.0.0.1:7444)"
     )
     up.add_argument("--advertise", metavar="NAME,…", default="", help="names under which hosts reach this machine")
     up.add_argument("--operator", metavar="NAME", default="", help="the first operator's name (your login)")
