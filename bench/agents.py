@@ -167,7 +167,7 @@ class SimulatedAgent:
             addresses=("127.0.0.1",),
             facts={"os": "linux"},
         )
-        self.core.keeper_known([], now=0)
+        self.core.keeper_known([], now=0, now_ms=0)
 
     def connect(self, address: tuple[str, int], context: ssl.SSLContext, now: float) -> None:
         """Connect, say HELLO, and hear WELCOME; blocks."""
@@ -278,7 +278,7 @@ def main(path: str) -> None:
         if now - ticked >= TICK_SECONDS:
             ticked = now
             for agent in agents.values():
-                agent.core.tick(now=now, now_ms=now_ms)
+                agent.core.tick(now=now)
                 agent.send()
 
 

@@ -1,33 +1,50 @@
-"""A fleet on paper for the benchmarks: root, operator, roster, CA, a room's certificate and N agents' certificates.
+"""What the benchmarks measure: a control plane as it is shipped, in its own process, and a fleet of simulated agents.
+
+    with ControlPlane(folder) as plane:          agentd init, a roster, agentd all
+        plane.enrol(1000)                        a token, a CSR each, over the API
+        with Agents(plane, processes=1):         bench/agents.py, connected and welcomed
+            plane.submit(...)
 
 All agents share one P-256 key (making thousands costs minutes and measures nothing); each has a certificate of its own.
+Nothing is outside `folder`, and every process that was started here is ended here.
 """
 
 from __future__ import annotations
 
-__all__ = ("ROOM", "Fleet", "wall_ms")
+__all__ = ("Agents", "Client", "ControlPlane", "cpu_seconds", "wall_ms")
 
+import http.client
+import json
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import msgspec
 
 from bench.agents import AgentPlan, Plan
+from libstaragent.model.api import Enrolled, Enrolment, JobAnswer, JobSubmission, TokenIssued
 from libstaragent.model.ids import ULID_RANDOM_BYTES, new_ulid
-from libstaragent.security.acts import Exec, Member, TargetList, TargetRoot
-from libstaragent.security.envelope import Envelope, Signed, sign
-from libstaragent.security.identity import Credential, create_agent_key, create_ca, create_csr, create_server, sign_csr
+from libstaragent.security.acts import Act, Exec, IssueToken, Member, TargetList, TargetRoot, Targets
+from libstaragent.security.envelope import Envelope, Signed, sign, signed_to_json
+from libstaragent.security.identity import create_agent_key, create_csr
 from libstaragent.security.membership import MembershipTree
 from libstaragent.security.roster import Operator, Roster, sign_roster
 from libstaragent.security.signing import SEED_BYTES, fingerprint, public_key
-from libstaragent.security.tls import trusted_ca
+from libstaragent.security.tls import client_context
 
+HERE = Path(__file__).resolve().parent
 ROOM = "main"
 DAY_MS = 86_400_000
 # Up to so many targets an envelope lists them; the clients of opsconsole do the same.
 LISTED_MAX = 16
+# A control plane that does not answer within this is broken, not slow.
+PATIENCE_SECONDS = 120
 
 
 def wall_ms() -> int:
@@ -36,100 +53,223 @@ def wall_ms() -> int:
 
 
 def new_id() -> str:
-    """An id for an agent or a job."""
+    """An id for a job."""
     return new_ulid(wall_ms(), os.urandom(ULID_RANDOM_BYTES))
 
 
-class Fleet:
-    """See the module; everything it writes is below `folder`."""
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process with all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def __init__(self, folder: Path, hosts: int) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        now = wall_ms()
-        root_seed, self.operator_seed = os.urandom(SEED_BYTES), os.urandom(SEED_BYTES)
-        self.root = public_key(root_seed)
-        self.id = fingerprint(self.root)
-        self.ca = create_ca(fleet=self.id, now_ms=now)
-        self.room = create_server(self.ca, names=["127.0.0.1", "localhost"], now_ms=now)
-        import hashlib
-        import ssl
 
-        digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(self.ca.certificate.decode())).digest()
-        roster = Roster(
-            root=self.root,
-            revision=1,
-            previous=b"",
-            issued=now,
-            valid_until=now + 30 * DAY_MS,
-            ca=(digest,),
-            operators=(
-                Operator(name="bench", key=public_key(self.operator_seed), roles=("admin", "operator", "read")),
-            ),
+class Client:
+    """One HTTPS connection to the API, kept open."""
+
+    def __init__(self, address: str, ca_pem: str) -> None:
+        host, _, port = address.rpartition(":")
+        self._http = http.client.HTTPSConnection(
+            host, int(port), context=client_context(ca_pem), timeout=PATIENCE_SECONDS
         )
-        trusted_ca(self.ca.certificate.decode(), roster)
-        self.roster = sign_roster(roster, root_seed)
-        self.members = tuple(Member(new_id(), f"host{number:05}", ROOM) for number in range(hosts))
-        self.write("ca.crt", self.ca.certificate)
-        self.write("room.crt", self.room.certificate)
-        self.write("room.key", self.room.key)
-        self._certify()
 
-    def write(self, name: str, data: bytes) -> Path:
+    def post(self, path: str, body: bytes) -> bytes:
+        """The answer's body; anything but success raises."""
+        self._http.request("POST", path, body, {"Content-Type": "application/json"})
+        answer = self._http.getresponse()
+        data = answer.read()
+        if answer.status >= 300:
+            raise RuntimeError(f"{path}: {answer.status} {data[:500]!r}")
+        return data
+
+    def run(self, body: bytes) -> JobAnswer:
+        """Submit a job and wait until every result is committed."""
+        answer = msgspec.json.decode(self.post(f"/v1/jobs?wait={PATIENCE_SECONDS}", body), type=JobAnswer)
+        if answer.job.counts != {"ok": answer.job.targets}:
+            raise RuntimeError(f"the job did not end well: {answer.job}")
+        return answer
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+
+class ControlPlane:
+    """`agentd all` with a fleet of its own. See the module."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._state = folder / "state"
+        self._root_seed, self._operator_seed = os.urandom(SEED_BYTES), os.urandom(SEED_BYTES)
+        self.root = public_key(self._root_seed)
+        self.fleet = fingerprint(self.root)
+        self.members: tuple[Member, ...] = ()
+        self._certificates: dict[str, Path] = {}
+
+    def __enter__(self) -> Self:
+        now = wall_ms()
+        init = [sys.executable, "-m", "agentd", "init", "--state", str(self._state)]
+        said = json.loads(subprocess.run(init, check=True, capture_output=True).stdout)
+        self.roster = sign_roster(
+            Roster(
+                root=self.root,
+                revision=1,
+                previous=b"",
+                issued=now,
+                valid_until=now + 30 * DAY_MS,
+                ca=(bytes.fromhex(said["ca_sha256"]),),
+                operators=(Operator("bench", public_key(self._operator_seed), ("admin", "operator", "read")),),
+            ),
+            self._root_seed,
+        )
+        (self._state / "rosters" / "1.signed").write_bytes(signed_to_json(self.roster))
+        self.ca_path = self._state / "ca.pem"
+        self.ca_pem = self.ca_path.read_text()
+        self._log = open(self.folder / "agentd.log", "wb")
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "agentd", "all", "--state", str(self._state)),
+                *("--listen-api", "127.0.0.1:0", "--listen-room", "127.0.0.1:0", "--room", ROOM),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+        )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self.__exit__(None, None, None)
+            raise RuntimeError("agentd all did not start: " + (self.folder / "agentd.log").read_text()[-2000:])
+        ready = json.loads(line)
+        self.api = ready["api"].removeprefix("https://")
+        host, _, port = ready["room"].rpartition(":")
+        self.room = (host, int(port))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        end(self._process)
+        self._log.close()
+
+    @property
+    def pid(self) -> int:
+        """Of the control plane's one process."""
+        return self._process.pid
+
+    def client(self) -> Client:
+        """One more connection to the API."""
+        return Client(self.api, self.ca_pem)
+
+    def enrol(self, hosts: int) -> None:
+        """Take so many hosts into the fleet, as `agentd join` does it."""
+        client = self.client()
+        key = create_agent_key()
+        request = create_csr(key).decode()
+        self._key = self._write("agent.key", key)
+        members: list[Member] = []
+        order = self.sign(IssueToken(room=ROOM, uses=hosts, ttl_ms=3_600_000), None)
+        token = msgspec.json.decode(client.post("/v1/tokens", signed_to_json(order)), type=TokenIssued).token
+        for number in range(hosts):
+            enrolment = Enrolment(token=token, name=f"host{number:05}", csr=request)
+            answer = client.post("/v1/enrol", msgspec.json.encode(enrolment))
+            enrolled = msgspec.json.decode(answer, type=Enrolled)
+            self._certificates[enrolled.agent] = self._write(f"{enrolled.name}.crt", enrolled.certificate.encode())
+            members.append(Member(enrolled.agent, enrolled.name, enrolled.room))
+        client.close()
+        self.members = tuple(members)
+
+    def plans(self, processes: int) -> list[Path]:
+        """One file for each process of simulated agents."""
+        paths: list[Path] = []
+        for number in range(processes):
+            agents = tuple(
+                AgentPlan(member.agent, member.name, member.room, str(self._certificates[member.agent]))
+                for member in self.members[number::processes]
+            )
+            plan = Plan(
+                host=self.room[0],
+                port=self.room[1],
+                ca=str(self.ca_path),
+                key=str(self._key),
+                fleet=self.fleet,
+                rosters=(self.roster,),
+                agents=agents,
+            )
+            paths.append(self._write(f"plan{number}.json", msgspec.json.encode(plan)))
+        return paths
+
+    def job(self, members: Sequence[Member], tree: MembershipTree | None = None) -> bytes:
+        """The body of POST /v1/jobs for a signed `uptime` on these hosts; `tree` spares hashing them again."""
+        if len(members) <= LISTED_MAX:
+            listed = TargetList(",".join(member.name for member in members), tuple(members))
+            return signed_to_json(self.sign(Exec(argv=("uptime",)), listed))
+        root = (tree or MembershipTree(members)).root
+        signed = self.sign(Exec(argv=("uptime",)), TargetRoot("*", len(members), root))
+        return msgspec.json.encode(JobSubmission(signed, tuple(members)))
+
+    def sign(self, act: Act, targets: Targets | None) -> Signed:
+        """The operator's envelope."""
+        now = wall_ms()
+        envelope = Envelope(
+            id=new_id(),
+            fleet=self.fleet,
+            operator="bench",
+            act=act,
+            targets=targets,
+            issued=now,
+            not_before=now,
+            expires=now + 600_000,
+            roster=1,
+        )
+        return sign(envelope, self._operator_seed)
+
+    def _write(self, name: str, data: bytes) -> Path:
         path = self.folder / name
         path.touch(mode=0o600)
         path.write_bytes(data)
         return path
 
-    def _certify(self) -> None:
-        key = create_agent_key()
-        request = create_csr(key)
-        self.write("agent.key", key)
-        for member in self.members:
-            certificate = sign_csr(self.ca, request, agent=member.agent, room=ROOM, now_ms=wall_ms())
-            self.write(f"{member.agent}.crt", certificate)
 
-    def plans(self, address: tuple[str, int], processes: int) -> list[Path]:
-        """One file for each process of simulated agents."""
-        paths: list[Path] = []
-        for number in range(processes):
-            agents = tuple(
-                AgentPlan(member.agent, member.name, member.room, str(self.folder / f"{member.agent}.crt"))
-                for member in self.members[number::processes]
-            )
-            plan = Plan(
-                host=address[0],
-                port=address[1],
-                ca=str(self.folder / "ca.crt"),
-                key=str(self.folder / "agent.key"),
-                fleet=self.id,
-                rosters=(self.roster,),
-                agents=agents,
-            )
-            paths.append(self.write(f"plan{number}.json", msgspec.json.encode(plan)))
-        return paths
+class Agents:
+    """Processes of simulated agents, all of them connected. See the module."""
 
-    def job(self, members: Sequence[Member]) -> Signed:
-        """A signed `uptime` for these hosts."""
-        now = wall_ms()
-        if len(members) <= LISTED_MAX:
-            targets = TargetList(",".join(member.name for member in members), tuple(members))
-        else:
-            targets = TargetRoot("*", len(members), MembershipTree(members).root)
-        envelope = Envelope(
-            id=new_id(),
-            fleet=self.id,
-            operator="bench",
-            act=Exec(argv=("uptime",)),
-            targets=targets,
-            issued=now,
-            not_before=now,
-            expires=now + 120_000,
-            roster=1,
-        )
-        return sign(envelope, self.operator_seed)
+    def __init__(self, plane: ControlPlane, *, processes: int = 1) -> None:
+        self._plans = plane.plans(processes)
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        for plan in self._plans:
+            command = [sys.executable, "-m", "bench.agents", str(plan)]
+            self._processes.append(
+                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=HERE.parent)
+            )
+        for process in self._processes:
+            assert process.stdout is not None
+            if not process.stdout.readline().startswith(b"up "):
+                self.__exit__(None, None, None)
+                raise RuntimeError("the simulated agents did not connect")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self._processes:
+            end(process)
 
     @property
-    def credential(self) -> Credential:
-        """The room's."""
-        return self.room
+    def cpu(self) -> float:
+        """CPU seconds of all of them so far."""
+        return sum(cpu_seconds(process.pid) for process in self._processes)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process of ours, kindly first."""
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            stream.close()
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    process.wait()

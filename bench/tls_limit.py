@@ -1,0 +1,133 @@
+"""The physical limit beside which the fan-out stands: the same frames over the same number of TLS connections, and
+nothing else. No core, no decoding, no store, no bus: one loop writes to every connection, the other echoes.
+
+    bench/tls_limit.py FOLDER HOSTS DEPTH ROUNDS SENT ANSWERED       runs both sides, prints a line of JSON
+
+Per round each connection gets DEPTH frames of SENT bytes in one write and answers DEPTH frames of ANSWERED bytes in one
+write, as agents do that have DEPTH jobs at once. A frame there and back is one host-command's worth of bytes.
+"""
+
+from __future__ import annotations
+
+__all__ = ("main",)
+
+import json
+import os
+import select
+import socket
+import ssl
+import sys
+import time
+from pathlib import Path
+
+from libstaragent.security.identity import create_ca, create_server
+from libstaragent.security.tls import api_context, client_context
+
+READ_AT_ONCE = 256 * 1024
+
+
+def main(folder: Path, hosts: int, depth: int, rounds: int, sent: int, answered: int) -> None:
+    """Runs both sides and prints {"rate": …, "server_us": …, "client_us": …}."""
+    now = time.time_ns() // 1_000_000
+    ca = create_ca(fleet="0" * 64, now_ms=now)
+    server = create_server(ca, names=["127.0.0.1"], now_ms=now)
+    pem = folder / "limit.pem"
+    pem.touch(mode=0o600)
+    pem.write_bytes(server.key + server.certificate)
+    listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            _echo(
+                listener.getsockname(), client_context(ca.certificate.decode()), hosts, depth * sent, depth * answered
+            )
+            status = 0
+        finally:
+            os._exit(status)
+    try:
+        elapsed, cpu = _serve(listener, api_context(certificate=pem, key=pem), hosts, depth, rounds, sent, answered)
+    finally:
+        _, status, usage = os.wait4(child, 0)
+    if status:
+        raise RuntimeError("the echoing side failed")
+    count = hosts * depth * rounds
+    sys.stdout.write(
+        json.dumps(
+            {
+                "rate": count / elapsed,
+                "server_us": cpu / count * 1e6,
+                "client_us": (usage.ru_utime + usage.ru_stime) / count * 1e6,
+            }
+        )
+        + "\n"
+    )
+
+
+def _serve(
+    listener: socket.socket, context: ssl.SSLContext, hosts: int, depth: int, rounds: int, sent: int, answered: int
+) -> tuple[float, float]:
+    poll = select.epoll()
+    peers: dict[int, ssl.SSLSocket] = {}
+    for _ in range(hosts):
+        raw, _ = listener.accept()
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        peer = context.wrap_socket(raw, server_side=True)
+        peer.setblocking(False)
+        peers[peer.fileno()] = peer
+        poll.register(peer.fileno(), select.EPOLLIN)
+    data = os.urandom(depth * sent)
+    whole = depth * answered
+    began, cpu = time.monotonic(), time.process_time()
+    for _ in range(rounds):
+        left = dict.fromkeys(peers, whole)
+        for peer in peers.values():
+            peer.send(data)
+        while left:
+            for descriptor, _ in poll.poll():
+                try:
+                    left[descriptor] -= len(peers[descriptor].recv(READ_AT_ONCE))
+                except ssl.SSLWantReadError:
+                    continue
+                if left[descriptor] <= 0:
+                    del left[descriptor]
+    result = time.monotonic() - began, time.process_time() - cpu
+    for peer in peers.values():
+        peer.close()
+    return result
+
+
+def _echo(address: tuple[str, int], context: ssl.SSLContext, hosts: int, heard: int, answered: int) -> None:
+    poll = select.epoll()
+    peers: dict[int, ssl.SSLSocket] = {}
+    for _ in range(hosts):
+        raw = socket.create_connection(address)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        peer = context.wrap_socket(raw, server_hostname="127.0.0.1")
+        peer.setblocking(False)
+        peers[peer.fileno()] = peer
+        poll.register(peer.fileno(), select.EPOLLIN)
+    data = os.urandom(answered)
+    got = dict.fromkeys(peers, 0)
+    while peers:
+        for descriptor, _ in poll.poll():
+            peer = peers[descriptor]
+            try:
+                part = peer.recv(READ_AT_ONCE)
+            except ssl.SSLWantReadError:
+                continue
+            except OSError:
+                part = b""
+            if not part:
+                poll.unregister(descriptor)
+                del peers[descriptor]
+                peer.close()
+                continue
+            got[descriptor] += len(part)
+            if got[descriptor] >= heard:
+                got[descriptor] -= heard
+                peer.send(data)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *(int(word) for word in sys.argv[2:]))  # type: ignore[call-arg]
