@@ -34,7 +34,7 @@ def test_a_command_may_clean_up_on_term_and_its_last_words_and_status_are_kept(a
     any_keeper.link.send(op="kill", job=job, reason="cancelled")
     end = any_keeper.link.event("finished", job)
     assert (end["state"], end["exit_status"], end["signal"]) == ("cancelled", 3, None)
-    assert any_keeper.output(job).endswith(b"cleaned\n")
+    assert b"cleaned\n" in any_keeper.output(job), "beside what the shell says of its child, in either order"
 
 
 @pytest.mark.parametrize("how", ["cancel", "timeout"])
