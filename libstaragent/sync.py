@@ -36,6 +36,7 @@ from libstaragent.model.api import (
     HostView,
     JobSubmission,
     JobView,
+    OutputView,
     Session,
     TargetView,
     TokenIssued,
@@ -104,9 +105,9 @@ class Job:
         """All targets of the job, or those in `state`; with `output` what is kept of their output comes along."""
         return self._call(lambda: self._job.targets(state=state, output=output))
 
-    def target(self, host: str) -> TargetView:
-        """One target that has ended, with its output."""
-        return self._call(lambda: self._job.target(host))
+    def stored_output(self, host: str) -> OutputView:
+        """What is kept of one target's output, as records."""
+        return self._call(lambda: self._job.stored_output(host))
 
     def output(self, host: str) -> HostOutput:
         """What is kept of one target's output."""

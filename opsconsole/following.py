@@ -109,8 +109,7 @@ class Following:
                     self._tell_end(target, found.output if isinstance(found.output, OutputView) else None)
         while self._wanting:
             _, target = self._wanting.popitem()
-            found = await self._job.target(target.agent)
-            self._tell_end(target, found.output if isinstance(found.output, OutputView) else None)
+            self._tell_end(target, await self._job.stored_output(target.agent))
 
     def _merge(self, agent: str) -> OutputMerge:
         merge = self._merges.get(agent)

@@ -16,11 +16,11 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 
+from libstaragent import codes
 from libstaragent.client.fleet import Fleet
 from libstaragent.client.job import Job
 from libstaragent.client.output import STDERR, Gap, Piece
 from libstaragent.errors import StarAgentError
-from libstaragent.jobs.states import is_terminal
 from libstaragent.model.api import Event as FleetEvent
 from libstaragent.model.api import HostChanged, HostView, JobChanged, JobView, TargetView
 from opsconsole.following import Following
@@ -65,10 +65,13 @@ class LiveSource:
         if followed is not None and host in followed.kept:
             return list(followed.kept[host])
         found = await self._fleet.job(job)
-        if not is_terminal((await found.target(host)).state):
-            return []
-        numbered = _Numbered(job)
-        return numbered.lines(host, (await found.output(host)).pieces)
+        try:
+            output = await found.output(host)
+        except StarAgentError as error:
+            if error.code is codes.TARGET_OPEN:
+                return []
+            raise
+        return _Numbered(job).lines(host, output.pieces)
 
     async def events(self) -> AsyncIterator[Sequence[Event]]:
         """See `FleetSource`."""

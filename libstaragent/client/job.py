@@ -75,8 +75,8 @@ class JobResult(Struct, frozen=True):
         :raises NotFound: OUTPUT_MISSING.
         """
         for target in self.targets:
-            if host in (target.host, target.agent):
-                return _output_of(target)
+            if host in (target.host, target.agent) and isinstance(target.output, OutputView):
+                return HostOutput(tuple(output_pieces(target.output)))
         raise codes.OUTPUT_MISSING.error(host)
 
 
@@ -127,21 +127,21 @@ class Job:
             if after is None:
                 return tuple(found)
 
-    async def target(self, host: str) -> TargetView:
-        """One target that has ended, with its output; what came later, if something did.
+    async def stored_output(self, host: str) -> OutputView:
+        """What is kept of one target's output, as records; of what came later, if something did.
 
         :raises NotFound: no such host in this job.
-        :raises Conflict: it has not ended.
+        :raises Conflict: TARGET_OPEN, it has not ended.
         """
-        return await self._owner.transport.get(f"/v1/jobs/{self.id}/output", TargetView, host=host)
+        return await self._owner.transport.get(f"/v1/jobs/{self.id}/output", OutputView, host=host)
 
     async def output(self, host: str) -> HostOutput:
-        """What is kept of one target's output.
+        """What is kept of one target's output; nothing, if it printed nothing or never ran.
 
-        :raises NotFound: no such host in this job, or nothing is kept of it.
-        :raises Conflict: it has not ended.
+        :raises NotFound: no such host in this job.
+        :raises Conflict: TARGET_OPEN, it has not ended.
         """
-        return _output_of(await self.target(host))
+        return HostOutput(tuple(output_pieces(await self.stored_output(host))))
 
     async def cancel(self) -> JobView:
         """Asks every target that has not ended to stop; signed like any act.
@@ -171,9 +171,3 @@ class Job:
             tuple(target for target in targets if not target.amendment),
             tuple(target for target in targets if target.amendment),
         )
-
-
-def _output_of(target: TargetView) -> HostOutput:
-    if not isinstance(target.output, OutputView):
-        raise codes.OUTPUT_MISSING.error(f"{target.host}: {target.state}")
-    return HostOutput(tuple(output_pieces(target.output)))

@@ -97,7 +97,6 @@ async def _show(fleet: Fleet, options: Namespace) -> int:
 
 
 async def _output(fleet: Fleet, options: Namespace) -> int:
-    from libstaragent import codes
     from libstaragent.client.output import output_pieces
     from libstaragent.model.api import OutputView
     from opsconsole.cli.failure import usage
@@ -107,12 +106,12 @@ async def _output(fleet: Fleet, options: Namespace) -> int:
         raise usage("--raw is for one host: name it after the job")
     job = await fleet.job(options.job)
     if options.host is not None:
-        target = await job.target(options.host)
-        if not isinstance(target.output, OutputView):
-            raise codes.OUTPUT_MISSING.error(f"{target.host}: {target.state}")
-        targets = [target]
-    else:
-        targets = [target for target in await job.targets(output=True) if not target.amendment]
+        stored = await job.stored_output(options.host)
+        watcher = watcher_for(options, job.id, [options.host])
+        watcher.pieces(options.host, output_pieces(stored))
+        watcher.end(options.host)
+        return 0
+    targets = [target for target in await job.targets(output=True) if not target.amendment]
     watcher = watcher_for(options, job.id, [target.host for target in targets])
     for target in sorted(targets, key=lambda target: target.host):
         if isinstance(target.output, OutputView):

@@ -332,10 +332,11 @@ class StandIn:
             page = [msgspec.structs.replace(view, output=msgspec.UNSET) for view in page]
         return api.TargetPage(targets=tuple(page), next=page[-1].agent if len(found) > limit else None)
 
-    async def _output(self, request: Request) -> api.TargetView:
+    async def _output(self, request: Request) -> api.OutputView:
         story = self._story(request)
         host = request.query_params["host"]
-        return next(view for view in story.targets.values() if host in (view.agent, view.host))
+        view = next(view for view in story.targets.values() if host in (view.agent, view.host))
+        return view.output or api.OutputView(head=b"", omitted=0, tail=b"")
 
     async def _cancel(self, request: Request) -> api.JobAnswer:
         envelope = open_signed(msgspec.json.decode(await request.body(), type=Signed))
