@@ -169,6 +169,7 @@ class Central:
         source: str,
         watch: bool = False,
         wait: bool = False,
+        within_ms: int | None = None,
     ) -> tuple[Job, Waiter | None]:
         """Take a job; returns once it is on disk. The same envelope again gives the same job.
 
@@ -177,7 +178,7 @@ class Central:
         :raises StarAgentError: why it is refused.
         """
         try:
-            return await self._submit(signed, members, source, watch, wait)
+            return await self._submit(signed, members, source, watch, wait, within_ms)
         except StarAgentError as error:
             if error.code is not codes.JOB_REPEATED:
                 raise
@@ -188,7 +189,7 @@ class Central:
             return job, self._wait_for(job) if wait else None
 
     def _submit(
-        self, signed: Signed, members: Sequence[Any] | None, source: str, watch: bool, wait: bool
+        self, signed: Signed, members: Sequence[Any] | None, source: str, watch: bool, wait: bool, within_ms: int | None
     ) -> asyncio.Future[tuple[Job, Waiter | None]]:
         future: asyncio.Future[tuple[Job, Waiter | None]] = self._loop.create_future()
 
@@ -203,6 +204,7 @@ class Central:
                     now_ms=turn.now_ms,
                     decision=decision,
                     watch=watch,
+                    within_ms=within_ms,
                 )
             except StarAgentError as error:
                 _fail(future, error)

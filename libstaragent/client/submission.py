@@ -35,6 +35,11 @@ class Pace(Struct, frozen=True):
     ttl: float
 
 
+# An envelope lives this much longer than central offers it: a host whose clock is up to 30 s ahead still takes it.
+CLOCK_SLACK = 30.0
+# And never longer than an envelope may.
+LONGEST_LIFE = 24 * 3600.0
+
 # Somebody waits: a host that does not answer in ten seconds is not there.
 FOREGROUND = Pace(timeout=60.0, ttl=10.0)
 # Nobody waits: hosts that come back within the hour still take part.
@@ -73,10 +78,10 @@ class Signer:
             targets=targets,
             issued=now_ms,
             not_before=now_ms,
-            expires=now_ms + int(ttl * 1000),
+            expires=now_ms + int(min(ttl + CLOCK_SLACK, LONGEST_LIFE) * 1000),
             roster=self.roster.revision,
         )
-        return identity, JobSubmission(sign(envelope, self._seed), beside)
+        return identity, JobSubmission(sign(envelope, self._seed), beside, int(ttl * 1000))
 
     def cancel(self, job: str, *, now_ms: int, random: bytes) -> JobSubmission:
         """What to submit to stop `job` wherever it runs."""

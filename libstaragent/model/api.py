@@ -164,11 +164,14 @@ class JobAnswer(Struct, frozen=True, kw_only=True):
 class JobSubmission(Struct, frozen=True, forbid_unknown_fields=True):
     """The body of POST /v1/jobs and of a cancel: an envelope, and the hosts under its Merkle root when it has one.
 
-    A bare `Signed` is taken as well: what `opsconsole sign` prints for up to 16 hosts.
+    A bare `Signed` is taken as well: what `opsconsole sign` prints for up to 16 hosts. `within_ms` is how long central
+    offers the job to hosts that are away; it can only be shorter than the envelope's own life, so it need not be
+    signed.
     """
 
     envelope: Signed
     members: tuple[Member, ...] | None = None
+    within_ms: int | None = None
 
 
 class Trust(Struct, frozen=True, kw_only=True):

@@ -45,6 +45,7 @@ class Job:
         "cancel",
         "counts",
         "deadline_ms",
+        "deliver_by_ms",
         "ended_at",
         "envelope",
         "id",
@@ -69,6 +70,7 @@ class Job:
         self.source = source
         self.submitted_ms = submitted_ms
         self.deadline_ms = envelope.expires + envelope.act.timeout_ms + envelope.act.kill_grace_ms + GRACE_MS
+        self.deliver_by_ms = envelope.expires
         self.members: dict[str, Member] = {member.agent: member for member in members}
         self.states: dict[str, str] = dict.fromkeys(self.members, "queued")
         self.open = len(self.members)
@@ -176,8 +178,10 @@ class CentralCore:
         now_ms: int,
         decision: Decision,
         watch: bool = False,
+        within_ms: int | None = None,
     ) -> Job:
-        """Take a job. `members` are the hosts under the envelope's Merkle root, `known` the fleet's hosts by agent id.
+        """Take a job. `members` are the hosts under the envelope's Merkle root, `known` the fleet's hosts by agent id;
+        hosts that are away for `within_ms` are unreachable then, without one at the envelope's end.
 
         The same envelope again gives the job it made before. Raises the coded reason when it is refused.
         """
@@ -195,6 +199,8 @@ class CentralCore:
                 raise codes.HOST_UNKNOWN.error(member.name)
         job = Job(envelope, signed, members, source=source, submitted_ms=now_ms)
         job.watched = watch
+        if within_ms is not None:
+            job.deliver_by_ms = min(envelope.expires, now_ms + within_ms)
         self._add(job)
         decision.new_jobs.append(job)
         self._dispatch(job, job.open_agents(), decision, again=False)
@@ -320,7 +326,7 @@ class CentralCore:
         tree = MembershipTree(job.members.values()) if isinstance(job.envelope.targets, TargetRoot) else None
         for room, here in _by_room(job, agents).items():
             targets = tuple((agent, None if tree is None else tree.proof(agent)) for agent in here)
-            order = t.Dispatch(job.id, job.signed, job.envelope.expires, job.deadline_ms, targets, job.watched, again)
+            order = t.Dispatch(job.id, job.signed, job.deliver_by_ms, job.deadline_ms, targets, job.watched, again)
             decision.orders.append((room, order))
             if job.cancel is not None:
                 decision.orders.append((room, t.CancelTargets(job.id, job.cancel, tuple(here))))

@@ -11,9 +11,10 @@ from __future__ import annotations
 __all__ = ("JobsApi",)
 
 import asyncio
+from typing import Annotated
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from agentd.central.api.call import Call, Reply, read_json
 from agentd.central.history import History
@@ -44,6 +45,7 @@ class _Body(Struct, frozen=True, forbid_unknown_fields=True):
 
     envelope: Signed | UnsetType = UNSET
     members: tuple[Member, ...] | None = None
+    within_ms: Annotated[int, Meta(ge=0)] | None = None
     payload: bytes | UnsetType = UNSET
     key: bytes | UnsetType = UNSET
     signature: bytes | UnsetType = UNSET
@@ -63,8 +65,10 @@ class JobsApi:
         """POST /v1/jobs"""
         wait = call.seconds("wait", high=MAX_WAIT_SECONDS)
         watch = call.flag("watch")
-        signed, members = _read(await call.body(MAX_SUBMISSION))
-        job, waiter = await self._central.submit(signed, members, source=call.address, watch=watch, wait=wait > 0)
+        signed, members, within_ms = _read(await call.body(MAX_SUBMISSION))
+        job, waiter = await self._central.submit(
+            signed, members, source=call.address, watch=watch, wait=wait > 0, within_ms=within_ms
+        )
         if not wait:
             return Reply(JobAnswer(job=job_view(job)), status=202 if job.open else 200)
         if waiter is not None:
@@ -79,7 +83,7 @@ class JobsApi:
 
     async def cancel(self, call: Call) -> Reply:
         """POST /v1/jobs/{id}/cancel"""
-        signed, _ = _read(await call.body(MAX_SUBMISSION))
+        signed, _, _ = _read(await call.body(MAX_SUBMISSION))
         act = open_signed(signed).act
         if not isinstance(act, Cancel):
             raise codes.ACT_UNSUPPORTED.error("the envelope does not cancel")
@@ -167,19 +171,20 @@ class JobsApi:
         return page.targets
 
 
-def _read(data: bytes) -> tuple[Signed, tuple[Member, ...] | None]:
+def _read(data: bytes) -> tuple[Signed, tuple[Member, ...] | None, int | None]:
     body = read_json(_body, data)
     if body.envelope is not UNSET and body.payload is UNSET and body.key is UNSET and body.signature is UNSET:
-        return body.envelope, body.members
+        return body.envelope, body.members, body.within_ms
     if (
         body.envelope is not UNSET
         or body.members is not None
+        or body.within_ms is not None
         or body.payload is UNSET
         or body.key is UNSET
         or body.signature is UNSET
     ):
         raise codes.REQUEST_MALFORMED.error("neither a submission nor a signed envelope")
-    return Signed(body.payload, body.key, body.signature), None
+    return Signed(body.payload, body.key, body.signature), None, None
 
 
 def _job_id(call: Call) -> str:
