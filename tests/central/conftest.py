@@ -34,10 +34,10 @@ from libstaragent.model.result import Output, TargetResult, encode_records
 from libstaragent.protocol import trunk as t
 from libstaragent.security import login
 from libstaragent.security.acts import Act, Cancel, Envelope, Exec, IssueToken, Member, TargetList, TargetRoot
-from libstaragent.security.envelope import sign
+from libstaragent.security.envelope import open_signed, sign
 from libstaragent.security.identity import sign_csr
 from libstaragent.security.membership import MembershipTree
-from libstaragent.security.roster import Operator, Role, Roster, digest, sign_roster
+from libstaragent.security.roster import Operator, Role, Roster, digest, open_roster, sign_roster
 from libstaragent.security.signed import Signed, signed_to_json
 from libstaragent.security.signing import SEED_BYTES, public_key
 from libstaragent.security.tls import api_context, client_context
@@ -120,6 +120,13 @@ class People:
         )
         return self.envelope(Exec(argv=argv or ("true",)), targets, **changes)
 
+    def open(self, signed: Signed) -> Envelope:
+        return open_signed(signed)
+
+    def resign(self, signed: Signed, seed: bytes) -> Signed:
+        """The same roster, signed by another."""
+        return sign_roster(open_roster(signed), seed)
+
     def cancel(self, job: str) -> Signed:
         return self.sign(self.envelope(Cancel(job)))
 
@@ -192,6 +199,7 @@ class Stack:
         self.store = store
         self.central = central
         self.room = room
+        self.application: Any = None
         self.http: httpx.AsyncClient
         self.address: tuple[str, int]
         self.members: list[Member] = []
@@ -240,6 +248,7 @@ async def run_stack(
     *,
     bus: Callable[[asyncio.AbstractEventLoop], Any] = MemoryBus,
     clock: Callable[[], int] = now_ms,
+    answers: Callable[[str, str], TargetResult | None] = lambda agent, job: ok(job),
 ) -> AsyncIterator[Stack]:
     """A central on the state in `folder`, made if it is not there."""
     state = prepare(folder, now_ms=now_ms())
@@ -258,8 +267,11 @@ async def run_stack(
     )
     listeners = Listeners(state)
     tls = api_context(certificate=listeners.path("api"), key=listeners.path("api"))
-    listener = Listener(central_api.build(central, store, ca=state.ca, room_address="127.0.0.1:1", version="0"), tls)
+    application = central_api.build(central, store, ca=state.ca, room_address="127.0.0.1:1", version="0")
+    listener = Listener(application, tls)
     stack = Stack(people, state, store, central, RoomDouble(trunk))
+    stack.room.answers = answers
+    stack.application = application
     central.start()
     stack.address = await listener.start("127.0.0.1", 0)
     try:

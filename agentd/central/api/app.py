@@ -36,10 +36,10 @@ class Application:
         self._open = 0
         self._exact: dict[str, dict[str, Route]] = {}
         self._patterns: list[tuple[Any, dict[str, Route]]] = []
-        by_path: dict[str, dict[str, Route]] = {}
+        self.paths: dict[str, dict[str, Route]] = {}
         for route in routes:
-            by_path.setdefault(route.path, {})[route.method] = route
-        for path, methods in by_path.items():
+            self.paths.setdefault(route.path, {})[route.method] = route
+        for path, methods in self.paths.items():
             if "{" in path:
                 self._patterns.append((compile_path(path)[0], methods))
             else:
