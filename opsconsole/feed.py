@@ -12,7 +12,7 @@ from __future__ import annotations
 __all__ = ("HISTORY_HOSTS", "Feed")
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 
 from libstaragent.codes import CONSOLE_FAULT
 from libstaragent.errors import StarAgentError
@@ -45,8 +45,9 @@ class Feed:
         """Keep the view up to date until cancelled."""
         pause = _FIRST_PAUSE
         while True:
+            stream = self._source.events()
             try:
-                async for batch in self._source.events():
+                async for batch in stream:
                     if not self._fleet.link.live:
                         await self._load()
                         pause = _FIRST_PAUSE
@@ -57,6 +58,10 @@ class Feed:
                 # Said once for each time the link goes: the top line shows that it is still being sought.
                 if self._fleet.link.live or self._fleet.link.detail == "connecting":
                     self._report(as_coded(error))
+            finally:
+                # Left in the middle, a generator would hold its connection until somebody collects it.
+                if isinstance(stream, AsyncGenerator):
+                    await stream.aclose()
             self._fleet.apply([LinkChanged(live=False, detail=detail)])
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
@@ -74,11 +79,15 @@ class Feed:
         """
         targets = await self._source.targets(view.id)
         history: list[OutputLines] = []
-        if view.waiting:
-            for row in targets[:HISTORY_HOSTS]:
-                history.extend(await self._source.output(view.id, row.host))
+        left_out = 0
+        # A source may send the output of a job only while somebody looks at it: an empty log is no proof of silence.
+        if view.waiting or not view.merged.ring.end:
+            begun = [row.host for row in targets if row.state != "pending"]
+            left_out = max(0, len(begun) - HISTORY_HOSTS)
+            for host in begun[:HISTORY_HOSTS]:
+                history.extend(await self._source.output(view.id, host))
         view.load(targets, history)
-        return max(0, len(targets) - HISTORY_HOSTS) if history else 0
+        return left_out
 
     async def open_host(self, view: JobView, host: str) -> None:
         """Bring one host's output into a job's view."""

@@ -42,7 +42,10 @@ _TAB: Final = 8
 
 _COLOURS: Final = ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white")
 _PLAIN_ASCII: Final = re.compile(r"[ -~\n]*")
-_RUN: Final = re.compile(r"[ -~]+")
+# Characters that stay as they are, taken many at a time; the others are looked at one by one. A test goes through all.
+_RUN: Final = re.compile(
+    "[ -~\u00a1-\u00ac\u00ae-\u02ff\u0391-\u03a1\u03a3-\u0481\u2010-\u2027\u2190-\u2426\u2460-\u27bf\u4e00-\u9fef]+"
+)
 # Variation selectors change the width of the character before them; the others are letters with no ink.
 _INKLESS: Final = frozenset("\u115f\u1160\u3164\uffa0\u034f\u17b4\u17b5\u180b\u180c\u180d\u180f") | {
     chr(point) for point in (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
@@ -167,6 +170,7 @@ _ATTRIBUTES: Final[dict[int, dict[str, bool]]] = {
 }
 
 
+@lru_cache(maxsize=1_024)
 def _restyle(style: TextStyle, parameters: str) -> TextStyle:
     """The style after ``CSI parameters m``; a list that cannot be read changes nothing."""
     try:

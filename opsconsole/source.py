@@ -124,7 +124,9 @@ class FleetSource(Protocol):
         """Changes in batches; a batch is what arrived in one go.
 
         The first batch comes as soon as the subscription stands, empty if need be: from then on nothing is missed, so
-        that the lists asked for after it and the batches together are complete.
+        that the lists asked for after it and the batches together are complete. Targets and output come at least for
+        the jobs that were started here or whose `targets` were asked for; a record that comes twice is told by its
+        `seq`.
         """
         ...
 

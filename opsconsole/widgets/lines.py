@@ -10,14 +10,20 @@ from __future__ import annotations
 
 __all__ = ("LineView", "fit", "scrollbar")
 
+from collections.abc import Callable, Hashable
+
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
+from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
 from opsconsole.theme import Palette
+
+# Rows that are kept drawn: several of the tallest screens.
+_KEPT_STRIPS = 1_024
 
 
 def fit(text: str, width: int, *, right: bool = False) -> str:
@@ -51,6 +57,30 @@ class LineView(Widget, can_focus=True):
     # What this pane is called in jump mode and by its digit.
     pane_title = ""
 
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._base = Style.null()
+        self._strips: dict[Hashable, tuple[object, object, Strip]] = {}
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        # Once a paint, not once a line: the style of a widget is gathered from all its ancestors.
+        self._base = self.rich_style
+        return super().render_lines(crop)
+
+    def drawn(self, key: Hashable, subject: object, state: object, draw: Callable[[], Strip]) -> Strip:
+        """The strip of a row, drawn again only where its subject is another object or its state differs.
+
+        A strip that is the same object costs Textual nothing either: it keeps what it sent to the terminal.
+        """
+        known = self._strips.get(key)
+        if known is not None and known[0] is subject and known[1] == state:
+            return known[2]
+        if len(self._strips) >= _KEPT_STRIPS:
+            self._strips.clear()
+        strip = draw()
+        self._strips[key] = (subject, state, strip)
+        return strip
+
     @property
     def palette(self) -> Palette:
         return self.app.palette  # type: ignore[attr-defined,no-any-return]  # OpsConsoleApp has one; see app.py
@@ -77,7 +107,7 @@ class LineView(Widget, can_focus=True):
 
     def strip(self, segments: list[Segment], *, over: Style | None = None) -> Strip:
         """A row of exactly the pane's width on the pane's ground; `over` is laid beneath every segment's own style."""
-        base = self.rich_style if over is None else self.rich_style + over
+        base = self._base if over is None else self._base + over
         return Strip(segments).apply_style(base).adjust_cell_length(self.size.width, base)
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:

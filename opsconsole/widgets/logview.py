@@ -158,6 +158,10 @@ class LogView(LineView):
                 text = "   No line passes the filter." if self.filter else "   No output yet."
             return self.strip([Segment(fit(text, self.size.width - 1), self.palette.roles["muted"]), bar])
         entry, start, end = self._rows[row]
+        state = (bar, self._prefix, self.prefixed, self.wrap, self.size.width, self.palette, self._base)
+        return self.drawn((id(entry), start, end), entry, state, lambda: self._render_row(entry, start, end, bar))
+
+    def _render_row(self, entry: Entry, start: int, end: int, bar: Segment) -> Strip:
         segments = self._render_prefix(entry, first=start == 0 or not self.wrap)
         segments.extend(self._render_text(entry.line, start, end))
         used = sum(segment.cell_length for segment in segments)

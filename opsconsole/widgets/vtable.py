@@ -125,8 +125,14 @@ class VTable(LineView, Generic[Row]):
             return self.strip([Segment(fit(text, self.size.width - 1), self.palette.roles["muted"]), bar])
         identity, values = window[0]
         under_cursor = identity == self.model.cursor
-        segments = self._gutter(identity, index, under_cursor)
         now = self._clock()
+        focused = self.has_focus
+        mark = self._mark(identity, index)
+        state = (under_cursor, focused, mark, bar, int(now), self.size.width, self.palette, self._base)
+        return self.drawn(identity, values, state, lambda: self._render_row(values, under_cursor, mark, bar, now))
+
+    def _render_row(self, values: Row, under_cursor: bool, mark: str, bar: Segment, now: float) -> Strip:
+        segments = self._gutter(mark, under_cursor)
         for number, (column, width) in enumerate(self.columns_for(self.size.width)):
             if number:
                 segments.append(Segment(" " * _GAP))
@@ -143,12 +149,14 @@ class VTable(LineView, Generic[Row]):
         # Without focus the bar alone says where the cursor is: one bright row on the screen at a time.
         return self.palette.cursor if under_cursor and self.has_focus else None
 
-    def _gutter(self, identity: str, index: int, under_cursor: bool) -> list[Segment]:
-        roles = self.palette.roles
+    def _mark(self, identity: str, index: int) -> str:
         in_range = self._range_start is not None and (
             min(self._range_start, self.model.position) <= index <= max(self._range_start, self.model.position)
         )
-        mark = "◆" if identity in self.model.marks else "◇" if in_range else " "
+        return "◆" if identity in self.model.marks else "◇" if in_range else " "
+
+    def _gutter(self, mark: str, under_cursor: bool) -> list[Segment]:
+        roles = self.palette.roles
         bar_style = roles["accent"] if self.has_focus else self.palette.faint
         return [Segment("▌" if under_cursor else " ", bar_style), Segment(mark + " ", roles["accent"])]
 

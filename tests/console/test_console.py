@@ -13,12 +13,12 @@ from opsconsole.screens.confirm import ConfirmScreen
 from opsconsole.screens.fleet import FleetScreen
 from opsconsole.screens.jobs import JobsScreen
 from opsconsole.screens.output import OutputScreen
-from opsconsole.source import HostRow, TargetRow
+from opsconsole.source import HostRow, JobRow, OutputLines, TargetRow
 from opsconsole.widgets.logview import LogView
 from opsconsole.widgets.runbar import RunBar
 from opsconsole.widgets.vtable import VTable
 from tests.console.conftest import Console, opened, small_fleet
-from tests.console.memory_source import MemorySource, host
+from tests.console.memory_source import NOW, MemorySource, host
 
 
 def current(console: Console) -> str:
@@ -316,6 +316,22 @@ async def test_a_job_from_the_list_brings_its_history() -> None:
         await console.sees("● ok")
         await console.press("enter")
         await console.sees("db01 │ from before")
+
+
+async def test_a_job_of_somebody_else_is_read_when_it_is_opened(console: Console) -> None:
+    job = JobRow(
+        id="01KOTHER", operator="oncall", command="df", targets=1, counts=(("ok", 1),), state="done", started=NOW
+    )
+    console.source.target_rows["01KOTHER", "db01"] = TargetRow(job="01KOTHER", host="db01", state="ok", exit_status=0)
+    console.source.records["01KOTHER", "db01"] = [
+        OutputLines(job="01KOTHER", host="db01", stream="stdout", seq=1, data=b"never sent live\n")
+    ]
+    console.source.emit([job])
+    await console.until(lambda: "01KOTHER" in console.app.fleet.jobs.rows)
+    await console.press("colon")
+    await console.type("job 01KOTHER")
+    await console.press("enter")
+    await console.sees("db01 │ never sent live")
 
 
 # Going about.

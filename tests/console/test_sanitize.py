@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsconsole.sanitize import MAX_LINE, Line, LineSanitizer, Span, TextStyle, safe
+from opsconsole.sanitize import _RUN, MAX_LINE, Line, LineSanitizer, Span, TextStyle, _picture, safe
 
 # Bytes that look like what a hostile host would send: whole sequences, their halves, and anything.
 PIECES = st.one_of(
@@ -147,6 +147,12 @@ def test_a_style_holds_over_the_end_of_the_line() -> None:
 )
 def test_styles_that_could_hide_text_are_ignored(hiding: bytes) -> None:
     assert read(hiding + b"seen") == [Line("seen")]
+
+
+def test_what_is_taken_many_at_a_time_is_inert_by_itself() -> None:
+    passed = [chr(point) for point in range(0x110000) if _RUN.fullmatch(chr(point))]
+    assert len(passed) > 20_000
+    assert [character for character in passed if _picture(character) != character or not is_inert(character)] == []
 
 
 def test_tabs_cost_no_more_than_text() -> None:
