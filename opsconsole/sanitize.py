@@ -84,6 +84,7 @@ class Line:
     spans: tuple[Span, ...] = ()
 
 
+@lru_cache(maxsize=4_096)
 def _picture(character: str) -> str:
     """What stands on the screen for one character outside printable ASCII; empty for what is dropped."""
     point = ord(character)
@@ -119,6 +120,7 @@ def safe(text: str) -> str:
     return "".join(parts)
 
 
+@lru_cache(maxsize=4_096)
 def _is_mark(character: str) -> bool:
     return character > "~" and unicodedata.category(character) in ("Mn", "Me")
 
@@ -217,6 +219,7 @@ class LineSanitizer:
         self._parts: list[str] = []
         self._length = 0
         self._column = 0
+        self._measured = 0
         self._marks = 0
         self._spans: list[Span] = []
         self._span_start = 0
@@ -293,7 +296,6 @@ class LineSanitizer:
     def _emit(self, text: str) -> None:
         self._parts.append(text)
         self._length += len(text)
-        self._column += _width(text)
 
     def _emit_run(self, run: str, lines: list[Line]) -> None:
         while self._length + len(run) >= MAX_LINE:
@@ -321,6 +323,9 @@ class LineSanitizer:
         if character == "\x1b":
             self._state = self._escape
         elif character == "\t":
+            # Measured only here, and each part once: a line of tabs must not cost its square.
+            self._column += sum(map(_width, self._parts[self._measured :]))
+            self._measured = len(self._parts)
             self._emit(" " * (_TAB - self._column % _TAB))
         elif _is_mark(character):
             self._marks += 1
