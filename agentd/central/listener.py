@@ -156,6 +156,14 @@ class _Protocol(HttpToolsProtocol):
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.serving = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.serving.set()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -197,8 +205,7 @@ class Listener:
             raise codes.LISTEN_FAILED.error(f"{host}:{port}: {error.strerror}", errno=error.errno) from error
         listening.setblocking(False)
         self._serving = loop.create_task(self._server.serve(sockets=[listening]))
-        while not self._server.started and not self._serving.done():
-            await asyncio.sleep(0)
+        await self._server.serving.wait()
         bound = listening.getsockname()
         return bound[0], bound[1]
 

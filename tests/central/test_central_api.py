@@ -66,7 +66,7 @@ async def test_a_body_that_is_too_large_is_refused_whether_it_says_so_or_not(sta
             yield bytes(1000)
 
     refused(await stack.http.post("/v1/login", content=pieces()), codes.BODY_TOO_LARGE, 413)
-    refused(await stack.http.post("/v1/tokens", content=bytes(400_000)), codes.SIGNED_TOO_LARGE, 413)
+    refused(await stack.http.post("/v1/tokens", content=bytes(400_000)), codes.BODY_TOO_LARGE, 413)
     answer = await raw(stack, b"POST /v1/login HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 413 ") and codes.BODY_TOO_LARGE.code.encode() in answer
 

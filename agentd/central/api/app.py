@@ -109,6 +109,7 @@ async def _stream(answer: Stream, call: Call, send: Send) -> None:
     async def pour() -> None:
         async for piece in answer.pieces:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
     pouring: asyncio.Task[None] | None = None
     gone: asyncio.Task[None] | None = None
