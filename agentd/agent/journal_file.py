@@ -1,7 +1,8 @@
 """The journal on disk (`libstaragent.jobs.journal` says what is in it): appended in groups, one fsync a group.
 
 Rules: a torn end is cut off when the file is opened; a failed append leaves the file as it was before; it is written
-anew when it is opened and when it has grown past REWRITE_BYTES.
+anew when it is opened and when it has grown past REWRITE_BYTES. On a full disk it is opened all the same: the host
+must stay reachable, and say of each command that it cannot be journaled.
 """
 
 from __future__ import annotations
@@ -29,10 +30,16 @@ class JournalFile:
             data = path.read_bytes()
         except FileNotFoundError:
             data = b""
-        self.records: list[Record] = compacted(decode_records(data)[0])
+        found, whole = decode_records(data)
+        self.records: list[Record] = compacted(found)
         self._descriptor = -1
         self._size = 0
-        self._rewrite(self.records)
+        try:
+            self._rewrite(self.records)
+        except OSError:
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            os.ftruncate(self._descriptor, whole)
+            self._size = whole
 
     def append(self, records: Sequence[Record], *, sync: bool) -> int | None:
         """Append records as one group; None when they are there (and synced, if asked), else the errno."""

@@ -58,6 +58,7 @@ class AgentLoop:
         self._selector = selectors.DefaultSelector()
         self._room: RoomLink | None = None
         self._room_events = 0
+        self._room_descriptor = -1
         self._keeper: KeeperLink | None = None
         self._known: list[dict[str, Any]] = []
         self._connect_at = 0.0
@@ -127,7 +128,7 @@ class AgentLoop:
         refused = self._core.refused
         if self._room is not None:
             if self._room_events:
-                self._selector.unregister(self._room.descriptor)
+                self._selector.unregister(self._room_descriptor)
             self._room.close()
         self._room, self._room_events = None, 0
         self._core.disconnected()
@@ -145,9 +146,10 @@ class AgentLoop:
             return
         if self._room_events:
             # The TLS socket takes over the plain one's descriptor, so this stays the same file.
-            self._selector.modify(room.descriptor, events, self._on_room)
+            self._selector.modify(self._room_descriptor, events, self._on_room)
         else:
-            self._selector.register(room.descriptor, events, self._on_room)
+            self._room_descriptor = room.descriptor
+            self._selector.register(self._room_descriptor, events, self._on_room)
         self._room_events = events
 
     def _send(self) -> None:
@@ -190,7 +192,7 @@ class AgentLoop:
             if kind == "known":
                 self._known += event["jobs"]
                 if not event["more"]:
-                    self._core.keeper_known(self._known, now=now)
+                    self._core.keeper_known(self._known, now=now, now_ms=_now_ms())
                     self._known = []
             elif kind == "error":
                 self._log(f"keeper: {event.get('code')} {event.get('detail')}")
@@ -230,11 +232,18 @@ class AgentLoop:
             case Follow():
                 self._follow(effect)
             case StoreRoster():
-                self._state.write_roster(effect.signed)
+                self._keep(lambda: self._state.write_roster(effect.signed))
             case Install():
-                self._renewal.install(effect.pem, effect.code)
+                self._keep(lambda: self._renewal.install(effect.pem, effect.code))
             case _:
                 raise TypeError(effect)
+
+    def _keep(self, write: Callable[[], None]) -> None:
+        """Write something that the room will offer again: a full disk is said and survived."""
+        try:
+            write()
+        except StarAgentError as error:
+            self._log(str(error))
 
     def _ask_keeper(self, request: dict[str, Any]) -> None:
         assert self._keeper is not None

@@ -57,6 +57,7 @@ class AgentState:
         self.journal = directory / "journal"
         self.spool = directory / "spool"
         self.keeper_socket = directory / "keeper.sock"
+        self._connects = 0
 
     @property
     def joined(self) -> bool:
@@ -100,7 +101,13 @@ class AgentState:
             count = int(path.read_text("ascii")) + 1
         except (FileNotFoundError, ValueError):
             count = 1
+        count = max(count, self._connects + 1)
+        self._connects = count
         draft = path.with_name(".connects")
-        draft.write_text(str(count), "ascii")
-        os.replace(draft, path)
+        try:
+            draft.write_text(str(count), "ascii")
+            os.replace(draft, path)
+        except OSError:
+            # On a full disk the count goes on in memory: a host must not be lost over a number.
+            pass
         return count

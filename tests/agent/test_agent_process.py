@@ -303,6 +303,12 @@ async def test_on_a_full_disk_nothing_runs_and_the_host_says_so(agent: AgentUnde
         result = await agent.result(agent.run("touch", str(referee)))
         assert result.state == "spawn_failed" and result.errno == 28 and result.ran == "no"
         assert not referee.exists()
+        # Started again on the full disk, the host is still there to say what is wrong with it.
+        agent.stop()
+        agent.start()
+        await agent.up(2)
+        again = await agent.result(agent.run("touch", str(referee)))
+        assert again.state == "spawn_failed" and again.errno == 28 and not referee.exists()
         filler.unlink()
         assert (await agent.result(agent.run("true"))).state == "ok"
         agent.stop()
