@@ -8,8 +8,10 @@ from __future__ import annotations
 
 __all__ = ("fleet_of",)
 
+import sys
 from argparse import Namespace
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ def fleet_of(options: Namespace) -> Fleet:
     """
     import msgspec
 
+    _spare_httpx_its_command_line()
     from libstaragent.client.context import context_path, load_context
     from libstaragent.client.fleet import Fleet
     from libstaragent.client.session import session_path
@@ -33,3 +36,11 @@ def fleet_of(options: Namespace) -> Fleet:
     if options.key_file:
         context = msgspec.structs.replace(context, key_file=options.key_file)
     return Fleet(context, session_file=session_path(path))
+
+
+def _spare_httpx_its_command_line() -> None:
+    """Stands in for the module of httpx's own command line, which loads click, rich and pygments: half of its import."""
+    if "httpx" not in sys.modules:
+        program = ModuleType("httpx._main")
+        program.__dict__["main"] = None
+        sys.modules.setdefault("httpx._main", program)
