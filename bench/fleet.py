@@ -75,6 +75,14 @@ class Client:
     def post(self, path: str, body: bytes) -> bytes:
         """The answer's body; anything but success raises."""
         self._http.request("POST", path, body, {"Content-Type": "application/json"})
+        return self._answer(path)
+
+    def get(self, path: str) -> bytes:
+        """The same of a GET."""
+        self._http.request("GET", path)
+        return self._answer(path)
+
+    def _answer(self, path: str) -> bytes:
         answer = self._http.getresponse()
         data = answer.read()
         if answer.status >= 300:
@@ -176,6 +184,11 @@ class ControlPlane:
             members.append(Member(enrolled.agent, enrolled.name, enrolled.room))
         client.close()
         self.members = tuple(members)
+
+    @property
+    def resident_kb(self) -> int:
+        """Its memory now."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
 
     def plans(self, processes: int) -> list[Path]:
         """One file for each process of simulated agents."""

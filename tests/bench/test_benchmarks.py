@@ -1,0 +1,55 @@
+"""Each benchmark runs through in its short form and says what it measured. Its figures are not judged here."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(name: str) -> dict[str, Any]:
+    command = [sys.executable, str(ROOT / "bench" / name), "--smoke", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["bench"] == name
+    return said
+
+
+def test_fanout_measures_the_control_plane_and_the_limit_in_one_run() -> None:
+    lines = run("fanout")["lines"]
+    assert [line["what"].partition(":")[0] for line in lines] == [
+        "20 targets a job, 8 jobs at once",
+        "20 targets a job, one at a time",
+        "1 target a job, 32 at once",
+        "limit",
+        "limit",
+    ]
+    assert all(line["rate"] > 0 for line in lines)
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk")
+def test_api_measures_with_wrk_and_no_request_fails() -> None:
+    lines = run("api")["lines"]
+    assert len(lines) == 2
+    assert all(line["rate"] > 0 and line["failed"] == 0 for line in lines)
+
+
+def test_api_without_wrk_says_so(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "bench" / "api"), "--smoke", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, env={"PATH": str(tmp_path)}, check=True, timeout=50)
+    assert json.loads(done.stdout) == {"bench": "api", "absent": "wrk"}
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="reads Linux's smaps_rollup")
+def test_footprint_reads_agent_and_keeper() -> None:
+    said = run("footprint")
+    assert said["jobs"] == 5
+    assert said["agent_pss_kb"] > 0 and said["keeper_pss_kb"] > 0
