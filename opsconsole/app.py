@@ -19,6 +19,7 @@ from textual.app import App
 from textual.screen import Screen
 from textual.theme import Theme
 from textual.widget import Widget
+from textual.widgets import Input
 
 from libstaragent.codes import COMMAND_SYNTAX
 from libstaragent.errors import StarAgentError
@@ -182,6 +183,12 @@ class OpsConsoleApp(FleetActs, App[None], inherit_bindings=False):
         self.run_worker(guarded(), exit_on_error=False)
 
     # Actions.
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys belong to a line that is typed into, and to a question."""
+        if action != "act":
+            return super().check_action(action, parameters)
+        return isinstance(self.screen, ConsoleScreen) and not isinstance(self.focused, Input)
 
     def action_act(self, identity: str) -> None:
         """Every key comes here."""

@@ -41,7 +41,6 @@ class CommandLine(Horizontal):
 
     DEFAULT_CSS = """
     CommandLine { display: none; height: 1; background: $panel; }
-    CommandLine.-open { display: block; }
     CommandLine Static { width: 3; padding: 0 0 0 1; color: $role-accent; text-style: bold; background: $panel; }
     """
     BINDINGS: ClassVar = [
@@ -86,7 +85,7 @@ class CommandLine(Horizontal):
 
     @property
     def is_open(self) -> bool:
-        return self.has_class("-open")
+        return bool(self.display)
 
     def _completions(self, value: str) -> list[str]:
         return complete(value, self._candidates()) if self.mode == ":" else []
@@ -98,11 +97,12 @@ class CommandLine(Horizontal):
         with self.prevent(Input.Changed):
             field.value = text
         field.cursor_position = len(text)
-        self.add_class("-open")
-        field.focus()
+        self.display = True
+        # Now: what is typed next is meant for it.
+        self.screen.set_focus(field)
 
     def close(self) -> None:
-        self.remove_class("-open")
+        self.display = False
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()

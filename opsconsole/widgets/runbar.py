@@ -42,7 +42,6 @@ class RunBar(Vertical):
 
     DEFAULT_CSS = """
     RunBar { display: none; height: auto; background: $surface; border-top: solid $role-accent; padding: 0 1; }
-    RunBar.-open { display: block; }
     RunBar Horizontal { height: 1; }
     RunBar .label { width: 10; color: $role-muted; }
     RunBar Field { background: $surface; }
@@ -87,7 +86,7 @@ class RunBar(Vertical):
 
     @property
     def is_open(self) -> bool:
-        return self.has_class("-open")
+        return bool(self.display)
 
     @property
     def palette(self) -> Palette:
@@ -101,13 +100,14 @@ class RunBar(Vertical):
         self.query_one("#targets", Input).value = targets
         field = self.query_one("#command", Input)
         field.value = command
-        self.add_class("-open")
-        (field if targets else self.query_one("#targets", Input)).focus()
+        self.display = True
+        # Now: what is typed next is meant for it.
+        self.screen.set_focus(field if targets else self.query_one("#targets", Input))
         if targets:
             self._preview(targets)
 
     def close(self) -> None:
-        self.remove_class("-open")
+        self.display = False
 
     def _show_how(self) -> None:
         word = "in a shell" if self._shell else "as typed, no shell"

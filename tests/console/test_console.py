@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from textual import events
+from textual.widgets import Input
 
 from libstaragent.codes import CONSOLE_FAULT, HOST_UNKNOWN
 from opsconsole.keymap import read_keymap
@@ -19,6 +21,8 @@ from opsconsole.widgets.runbar import RunBar
 from opsconsole.widgets.vtable import VTable
 from tests.console.conftest import Console, opened, small_fleet
 from tests.console.memory_source import NOW, MemorySource, host
+
+ENTER = events.Key("enter", "\r")
 
 
 def current(console: Console) -> str:
@@ -417,6 +421,17 @@ async def test_ctrl_c_does_not_leave_and_q_does(console: Console) -> None:
     await console.sees("leaves the console")
     await console.press("colon", "q", "enter")
     await console.until(lambda: not console.app.is_running or console.app._exit)
+
+
+async def test_keys_that_come_all_at_once_are_typed_not_obeyed(console: Console) -> None:
+    # As from a fast hand, a paste or a slow line: no time between the keys for anything to take the focus.
+    typed = "sort room"
+    for key in (events.Key("colon", ":"), *(events.Key("space" if c == " " else c, c) for c in typed), ENTER):
+        console.app.post_message(key)
+    await console.sees("ROOM ▲")
+    for key in (events.Key("r", "r"), events.Key("X", "X"), events.Key("q", "q")):
+        console.app.post_message(key)
+    await console.until(lambda: console.app.screen.query_one("#command", Input).value == "Xq")
 
 
 async def test_a_keymap_moves_an_action_to_another_key() -> None:
