@@ -8,10 +8,8 @@ from __future__ import annotations
 
 __all__ = ("fleet_of",)
 
-import sys
 from argparse import Namespace
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,7 +24,6 @@ def fleet_of(options: Namespace) -> Fleet:
     """
     import msgspec
 
-    _spare_httpx_its_command_line()
     from libstaragent.client.context import context_path, load_context
     from libstaragent.client.fleet import Fleet
     from libstaragent.client.session import session_path
@@ -36,15 +33,3 @@ def fleet_of(options: Namespace) -> Fleet:
     if options.key_file:
         context = msgspec.structs.replace(context, key_file=options.key_file)
     return Fleet(context, session_file=session_path(path))
-
-
-def _spare_httpx_its_command_line() -> None:
-    """Stands in for httpx's own command line, which loads click, rich and pygments: half of its import's time."""
-
-    def main() -> None:
-        raise SystemExit("httpx's command line is not loaded here")
-
-    if "httpx" not in sys.modules:
-        program = ModuleType("httpx._main")
-        program.__dict__["main"] = main
-        sys.modules.setdefault("httpx._main", program)

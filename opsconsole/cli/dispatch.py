@@ -11,6 +11,7 @@ import os
 import sys
 from argparse import Namespace
 from importlib import import_module
+from types import ModuleType
 
 from opsconsole.cli.parser import USAGE, build_parser, parse
 
@@ -46,6 +47,7 @@ def _guarded(options: Namespace) -> int:
     from libstaragent.errors import StarAgentError
     from opsconsole.cli.failure import describe, exit_status_of, narrate
 
+    _leave_out_what_httpx_does_not_need()
     try:
         status = import_module(options.module).run(options)
         sys.stdout.flush()
@@ -60,3 +62,20 @@ def _guarded(options: Namespace) -> int:
     except KeyboardInterrupt:
         narrate("")
         return INTERRUPTED
+
+
+def _leave_out_what_httpx_does_not_need() -> None:
+    """Halves the start of each command that talks to central.
+
+    httpx loads its own command line (with click, rich and pygments), and httpcore loads trio where that is installed;
+    this program runs on asyncio and calls neither. As a library nothing of this is done.
+    """
+
+    def main() -> None:
+        raise SystemExit("httpx's command line is not loaded here")
+
+    program = ModuleType("httpx._main")
+    program.__dict__["main"] = main
+    sys.modules.setdefault("httpx._main", program)
+    # An import of a name that is None here fails as if it were not installed, which httpcore and anyio expect.
+    sys.modules.setdefault("trio", None)  # type: ignore[arg-type]
