@@ -13,7 +13,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import uvicorn
@@ -78,7 +78,8 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self.transport = self._joined = _Joined(transport)
+        self._joined = _Joined(transport)
+        self.transport = cast(asyncio.Transport, self._joined)
         self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:

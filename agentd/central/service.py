@@ -4,10 +4,8 @@
     reports ──┼─▶ round: core ───┤                                                               ▼
     tick ─────┘                  └────────────── orders, answers, news, acknowledgements ◀───────┘
 
-One round at a time: what comes while a round is being written waits for the next. So a decision never rests on
-another that may still be rolled back, and a busy store makes the rounds larger instead of more.
-
-Not here: any decision (`libstaragent.roles.central`), HTTP (`api`), what views are made of (`views`, `history`).
+Not here: any decision (`libstaragent.roles.central`), when what is written (`rounds`), HTTP (`api`), what views are
+made of (`views`, `history`).
 
 Rules: no lock and one loop; the store's thread answers through the loop, once a commit. Nothing is said before it is
 on disk. A target costs no object of ours unless somebody watches.
@@ -15,58 +13,43 @@ on disk. A target costs no object of ours unless somebody watches.
 
 from __future__ import annotations
 
-__all__ = ("Central", "Waiter")
+__all__ = ("Central", "wall_ms")
 
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from agentd.bus import LIVE, REPORTS, Bus, Delivery, orders_subject
+from agentd.bus import LIVE, REPORTS, Bus, Delivery
 from agentd.central.directory import Directory, HostRecord
 from agentd.central.history import History
 from agentd.central.hub import Hub
 from agentd.central.news import News
-from agentd.central.round import Reports, Round, Unit
+from agentd.central.outbox import Outbox
+from agentd.central.round import Reports, Round
+from agentd.central.rounds import Rounds
 from agentd.central.trust import RosterBook, pack_signed
+from agentd.central.waiting import Waiter, Waiters
 from agentd.central.writes import decision_ops, job_ops
 from agentd.store.ops import InsertRoster, Op, TouchHosts
 from agentd.store.store import Store
 from libstaragent import codes
 from libstaragent.errors import StarAgentError
 from libstaragent.protocol import trunk as t
-from libstaragent.roles.central import CentralCore, Decision, Ended, Job
+from libstaragent.roles.central import CentralCore, Decision, Job
 from libstaragent.security.signed import Signed
 
 log = logging.getLogger("agentd.central")
 
 TICK_SECONDS = 1.0
-# Reports in one round: about a tenth of a second of the fastest store, so that a request waits no longer behind them.
-REPORTS_A_ROUND = 4096
-# Results that a waiting caller gets with its answer; beyond it they are read in pages.
-WAITED_TARGETS = 100
 # Last seen is for people: hosts that are up are touched this often, in one write.
 TOUCH_SECONDS = 60
-# A strange report whose job could not be read from the store is looked at again after this long.
-STRANGE_RETRY_SECONDS = 1.0
 
 
 def wall_ms() -> int:
     """Now, in ms since the epoch."""
     return time.time_ns() // 1_000_000
-
-
-class Waiter:
-    """Somebody waits for the end of one job; `results` are gathered for a small one."""
-
-    __slots__ = ("ended", "results", "waiting")
-
-    def __init__(self, ended: asyncio.Future[None], *, gather: bool) -> None:
-        self.ended = ended
-        self.results: dict[str, Ended] | None = {} if gather else None
-        self.waiting = 0
 
 
 class Central:
@@ -75,8 +58,7 @@ class Central:
     `sign` makes an agent's next certificate from its id, its room and its request.
 
     Attributes:
-        core: the decisions. hosts: who is enrolled. counters: totals since the start, for metrics.
-        store_failing: whether the last write could not be made.
+        core: the decisions. hosts: who is enrolled. waiters: who waits for a job's end.
     """
 
     def __init__(
@@ -100,19 +82,12 @@ class Central:
         self.core = CentralCore(verify=trust.verify)
         self.hosts = Directory(self.core.hosts)
         self.history = History(store.read, self.hosts)
-        self.counters = {"submitted": 0, "ended": 0, "amended": 0, "finished": 0, "reports": 0, "refused": 0}
-        self.store_failing = False
+        self._counters = {"submitted": 0, "ended": 0, "amended": 0, "finished": 0}
         self._news = News(hub, self.core, self.hosts)
-        self._requests: deque[Callable[[Round], None]] = deque()
-        self._reports: deque[Reports] = deque()
-        self._waiters: dict[str, Waiter] = {}
-        self._rooms: set[str] = set()
-        self._tick_due = False
-        self._scheduled = False
-        self._round: Round | None = None
+        self._rounds = Rounds(self.core, self.hosts, self._lane, self, now_ms=now_ms)
+        self.waiters = Waiters(self._loop)
+        self._outbox = Outbox(bus, trust)
         self._stopping = False
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._background: set[asyncio.Task[None]] = set()
         self._ticking: asyncio.TimerHandle | None = None
         self._touched = 0.0
@@ -123,17 +98,15 @@ class Central:
         """Pick up what the store has, give the rooms their work again, and listen to them."""
         for record in self.history.enrolled():
             self.hosts.add(record)
-            self._rooms.add(record.room)
+            self._outbox.meet(record.room)
         jobs = self.history.open_jobs()
         for job, ended, cancel in jobs:
             self.core.restore(job, ended, cancel)
         if jobs:
             log.info("picked up %d open jobs", len(jobs))
-        for room in self._rooms:
-            self._bus.publish(orders_subject(room), [self.trust.order()])
         decision = Decision()
         self.core.redispatch(decision)
-        self._publish_orders([decision])
+        self._outbox.carry_out([decision])
         self.hub.on_watch = self._watch
         self._bus.subscribe(REPORTS, self._reported)
         self._bus.subscribe_lossy(LIVE, self._news.live)
@@ -142,19 +115,14 @@ class Central:
     def release(self) -> None:
         """Take nothing new, and let nobody wait any longer: the process is about to stop."""
         self._stopping = True
-        for waiter in self._waiters.values():
-            if not waiter.ended.done():
-                waiter.ended.set_exception(TimeoutError())
-                # Whoever waits may be gone already.
-                waiter.ended.exception()
-        self._waiters.clear()
+        self.waiters.release()
 
     async def stop(self) -> None:
         """Finish what is being written; call `release` first."""
         self._stopping = True
         if self._ticking is not None:
             self._ticking.cancel()
-        await self._idle.wait()
+        await self._rounds.idle.wait()
         for task in list(self._background):
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
@@ -186,7 +154,7 @@ class Central:
             job = await self.recall(error.detail)
             if job is None or job.signed.payload != signed.payload:
                 raise
-            return job, self._wait_for(job) if wait else None
+            return job, self.waiters.join(job) if wait else None
 
     def _submit(
         self, signed: Signed, members: Sequence[Any] | None, source: str, watch: bool, wait: bool, within_ms: int | None
@@ -206,14 +174,14 @@ class Central:
                     watch=watch,
                     within_ms=within_ms,
                 )
-            except StarAgentError as error:
+            except Exception as error:
                 _fail(future, error)
                 return
-            waiter = self._wait_for(job) if wait else None
+            waiter = self.waiters.join(job) if wait else None
 
             def done(error: StarAgentError | None) -> None:
                 if error is not None:
-                    self._waiters.pop(job.id, None)
+                    self.waiters.forget(job.id)
                     _fail(future, error)
                 elif not future.done():
                     future.set_result((job, waiter))
@@ -236,12 +204,12 @@ class Central:
             decision = Decision()
             try:
                 job = self.core.cancel(signed, now_ms=turn.now_ms, decision=decision)
-            except StarAgentError as error:
+            except Exception as error:
                 _fail(future, error)
                 return
             if job.id in turn.fresh:
                 # Its own row is not there yet; the next round sees it.
-                self._requests.append(decide)
+                self._rounds.ask(decide)
                 return
             turn.add(decision, decision_ops(decision), lambda error: _settle(future, job, error))
 
@@ -266,40 +234,30 @@ class Central:
         roster = self.trust.judge(signed, now_ms)
         await self.write([InsertRoster(roster.revision, pack_signed(signed))])
         self.trust.take(signed, now_ms)
-        for room in self._rooms:
-            self._bus.publish(orders_subject(room), [self.trust.order()])
+        self._outbox.tell_roster()
         log.info("roster revision %d taken", roster.revision)
         return roster.revision
 
     def admitted(self, record: HostRecord) -> None:
         """A host that is enrolled on disk."""
         self.hosts.add(record)
-        if record.room not in self._rooms:
-            self._rooms.add(record.room)
-            self._bus.publish(orders_subject(record.room), [self.trust.order()])
+        self._outbox.meet(record.room)
         self._news.host(record.id)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Totals since the start, for metrics."""
+        return {**self._counters, "reports": self._rounds.heard, "refused": self._rounds.refused}
+
+    @property
+    def store_failing(self) -> bool:
+        """Whether the last write could not be made."""
+        return self._rounds.store_failing
 
     def job(self, job_id: str) -> Job | None:
         """A job that is in memory, and on disk."""
-        turn = self._round
+        turn = self._rounds.present
         return None if turn is not None and job_id in turn.fresh else self.core.jobs.get(job_id)
-
-    def give_up(self, job: Job, waiter: Waiter) -> None:
-        """One who waited does not any more."""
-        waiter.waiting -= 1
-        if waiter.waiting <= 0 and self._waiters.get(job.id) is waiter:
-            del self._waiters[job.id]
-
-    def _wait_for(self, job: Job) -> Waiter | None:
-        if not job.open:
-            return None
-        waiter = self._waiters.get(job.id)
-        if waiter is None:
-            # Results that came before nobody gathered; then they are read from the store at the end.
-            gather = len(job.members) <= WAITED_TARGETS and job.open == len(job.members)
-            waiter = self._waiters[job.id] = Waiter(self._loop.create_future(), gather=gather)
-        waiter.waiting += 1
-        return waiter
 
     async def recall(self, job_id: str) -> Job | None:
         """A job of this fleet, brought back into memory if it is not there; None where there is none."""
@@ -320,22 +278,19 @@ class Central:
     def _request(self, decide: Callable[[Round], None]) -> None:
         if self._stopping:
             raise codes.STORE_CLOSED.error()
-        self._requests.append(decide)
-        self._soon()
+        self._rounds.ask(decide)
 
     def _reported(self, delivery: Delivery) -> None:
-        self._reports.append(Reports(delivery.batch, [delivery]))
-        self._soon()
+        self._rounds.hear(Reports(delivery.batch, [delivery]))
 
     def _watch(self, job_id: str, on: bool) -> None:
         decision = Decision()
         self.core.watch(job_id, on=on, decision=decision)
-        self._publish_orders([decision])
+        self._outbox.carry_out([decision])
 
     def _tick_again(self) -> None:
         self._ticking = self._loop.call_later(TICK_SECONDS, self._tick_again)
-        self._tick_due = True
-        self._soon()
+        self._rounds.tick()
         now = self._loop.time()
         if now - self._touched >= TOUCH_SECONDS:
             self._touched = now
@@ -343,136 +298,32 @@ class Central:
             if up:
                 self.write([TouchHosts(up, self.now_ms())]).add_done_callback(_ignore)
 
-    # The round -----------------------------------------------------------------------------------------------------
+    # After a round -------------------------------------------------------------------------------------------------
 
-    def _soon(self) -> None:
-        if not self._scheduled and self._round is None:
-            self._scheduled = True
-            self._idle.clear()
-            self._loop.call_soon(self._begin)
-
-    def _begin(self) -> None:
-        self._scheduled = False
-        turn = self._round = Round(self.now_ms())
-        for _ in range(len(self._requests)):
-            self._requests.popleft()(turn)
-        self._hear(turn)
-        if self._tick_due:
-            self._tick_due = False
-            decision = Decision()
-            self.core.tick(now_ms=turn.now_ms, decision=decision)
-            if decision.ended:
-                turn.add(decision, decision_ops(decision))
-        for unit in turn.units:
-            if unit.ops:
-                turn.open += 1
-                try:
-                    self._lane.submit(unit.ops, lambda error, unit=unit: self._answered(turn, unit, error))
-                except StarAgentError as error:
-                    turn.open -= 1
-                    unit.error = error
-        if not turn.open:
-            self._end(turn)
-
-    def _hear(self, turn: Round) -> None:
-        decision = Decision()
-        taken: list[Reports] = []
-        count = 0
-        while self._reports and (not taken or count + len(self._reports[0].batch) <= REPORTS_A_ROUND):
-            reports = self._reports.popleft()
-            taken.append(reports)
-            count += len(reports.batch)
-            self.core.reports(reports.batch, now_ms=turn.now_ms, decision=decision)
-            for report in reports.batch:
-                if type(report) is t.RoomStarted:
-                    self._rooms.add(report.room)
-                    turn.rooms.append(report.room)
-        if not taken:
-            return
-        self.counters["reports"] += count
-        deliveries = [delivery for reports in taken for delivery in reports.deliveries]
-        if decision.strange:
-            # Not settled before the store has said what they belong to; the rest of the batch is done, and repeats do
-            # no harm.
-            task = self._loop.create_task(self._strange(Reports(decision.strange, deliveries)))
-            self._background.add(task)
-            task.add_done_callback(self._background.discard)
-            deliveries = []
-
-        def done(error: StarAgentError | None) -> None:
-            for delivery in deliveries:
-                if error is None:
-                    delivery.acknowledge()
-                else:
-                    delivery.refuse()
-
-        turn.add(decision, decision_ops(decision, self.hosts), done)
-
-    def _answered(self, turn: Round, unit: Unit, error: StarAgentError | None) -> None:
-        unit.error = error
-        turn.open -= 1
-        if not turn.open:
-            self._end(turn)
-
-    def _end(self, turn: Round) -> None:
-        self._round = None
-        written: list[Decision] = []
-        for unit in turn.units:
-            if unit.ops:
-                self.store_failing = unit.error is not None and unit.error.code is codes.STORE_FAILED
-            if unit.error is None:
-                self.core.committed(unit.decision)
-                written.append(unit.decision)
-            else:
-                self.core.rolled_back(unit.decision)
-                self.counters["refused"] += 1
-                if unit.error.code is not codes.JOB_REPEATED:
-                    log.error("a write failed and is undone: %s", unit.error)
+    def written(self, turn: Round, decisions: Sequence[Decision]) -> None:
+        """These decisions are on disk: say so to rooms, to those who wait and to those who watch."""
         for room in turn.rooms:
-            self._bus.publish(orders_subject(room), [self.trust.order()])
-        self._publish_orders(written)
-        for unit in turn.units:
-            for done in unit.done:
-                done(unit.error)
-        for decision in written:
-            self._count(decision)
-            self._answer_waiters(decision)
-            self._news.tell(decision)
-            for renewal in decision.renewals:
-                self._bus.publish(orders_subject(renewal.room), [self._renewed(renewal)])
-        if self._requests or self._reports or self._tick_due:
-            self._soon()
-        else:
-            self._idle.set()
-
-    def _publish_orders(self, decisions: Sequence[Decision]) -> None:
-        rooms: dict[str, list[t.Order]] = {}
-        settled: dict[str, list[tuple[str, str]]] = {}
+            self._outbox.greet(room)
+        self._outbox.carry_out(decisions)
         for decision in decisions:
-            for room, order in decision.orders:
-                rooms.setdefault(room, []).append(order)
-            for room, agent, job in decision.settle:
-                settled.setdefault(room, []).append((agent, job))
-        for room, pairs in settled.items():
-            rooms.setdefault(room, []).append(t.SettledTargets(tuple(pairs)))
-        for room, orders in rooms.items():
-            self._bus.publish(orders_subject(room), orders)
+            self._count(decision)
+            self.waiters.answer(decision)
+            for renewal in decision.renewals:
+                self._outbox.say(renewal.room, self._renewed(renewal))
+            try:
+                self._news.tell(decision)
+            except Exception:
+                # Views may fail; what they show is stored.
+                log.exception("%s: news were not told", codes.CENTRAL_BUG.code)
 
-    def _answer_waiters(self, decision: Decision) -> None:
-        waiters = self._waiters
-        if not waiters:
-            return
-        for entry in decision.ended:
-            waiter = waiters.get(entry.job)
-            if waiter is not None and waiter.results is not None:
-                waiter.results[entry.agent] = entry
-        for job in decision.finished:
-            waiter = waiters.pop(job.id, None)
-            if waiter is not None and not waiter.ended.done():
-                waiter.ended.set_result(None)
+    def strange(self, reports: Reports, jobs: set[str]) -> None:
+        """Reports about jobs that are not in memory: the store says what they belong to."""
+        task = self._loop.create_task(self._look_up(reports, jobs))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     def _count(self, decision: Decision) -> None:
-        counters = self.counters
+        counters = self._counters
         counters["submitted"] += len(decision.new_jobs)
         counters["ended"] += len(decision.ended)
         counters["amended"] += len(decision.amended)
@@ -487,28 +338,24 @@ class Central:
         except StarAgentError as error:
             return t.CertificateIssued(request.agent, b"", error.code.code)
 
-    async def _strange(self, reports: Reports) -> None:
+    async def _look_up(self, reports: Reports, jobs: set[str]) -> None:
         try:
-            unknown = await self._recall_all({report.result.job for report in reports.batch})
-        except StarAgentError as error:
-            log.error("a result's job could not be read: %s", error)
-            await asyncio.sleep(STRANGE_RETRY_SECONDS)
+            unknown = {job_id for job_id in jobs if await self.recall(job_id) is None}
+        except Exception:
+            log.exception("a result's job could not be read")
             for delivery in reports.deliveries:
                 delivery.refuse()
             return
-        known = [report for report in reports.batch if report.result.job not in unknown]
+        known: list[Any] = []
         for report in reports.batch:
-            room = self.hosts.get(report.agent)
-            if report.result.job in unknown and room is not None:
+            if not isinstance(report, t.TargetEnded) or report.result.job not in unknown:
+                known.append(report)
+                continue
+            record = self.hosts.get(report.agent)
+            if record is not None:
                 # Nobody here ever accepted it; the host may forget it.
-                pairs = ((report.agent, report.result.job),)
-                self._bus.publish(orders_subject(room.room), [t.SettledTargets(pairs)])
-        self._reports.append(Reports(known, reports.deliveries))
-        self._soon()
-
-    async def _recall_all(self, job_ids: set[str]) -> set[str]:
-        """Brings jobs of the store back into memory; those that it does not have."""
-        return {job_id for job_id in job_ids if await self.recall(job_id) is None}
+                self._outbox.say(record.room, t.SettledTargets(((report.agent, report.result.job),)))
+        self._rounds.hear(Reports(known, reports.deliveries))
 
 
 def _settle(future: asyncio.Future[Any], value: Any, error: StarAgentError | None) -> None:
@@ -518,8 +365,8 @@ def _settle(future: asyncio.Future[Any], value: Any, error: StarAgentError | Non
         future.set_result(value)
 
 
-def _fail(future: asyncio.Future[Any], error: StarAgentError) -> None:
-    # The one who asked may be gone.
+def _fail(future: asyncio.Future[Any], error: Exception) -> None:
+    # What is not coded is a fault of ours, and whoever awaits it says so. The one who asked may be gone.
     if not future.done():
         future.set_exception(error)
 

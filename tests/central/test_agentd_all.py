@@ -21,8 +21,10 @@ import httpx
 import msgspec
 import pytest
 
-from agentd.bootstrap import Listeners, State, prepare
+from agentd.bootstrap import Listeners, State, prepare, read_rosters, take_rosters
+from agentd.store.store import Store
 from libstaragent import codes
+from libstaragent.errors import StarAgentError
 from libstaragent.model import api
 from libstaragent.model.result import records
 from libstaragent.security import login
@@ -210,19 +212,10 @@ def test_it_needs_a_roster_once_keeps_its_pin_and_is_alone_on_its_state(plane: P
     done = agentd("all", *local)
     assert (done.returncode, codes.STATE_MISSING.code in done.stderr) == (1, True)
     stranger = type(people)()
-    for signed, code in (
-        (stranger.roster(bytes(32)), codes.CA_NOT_IN_ROSTER),
-        (people.resign(people.revisions[0], people.seeds["ann"]), codes.ROSTER_SIGNER),
-    ):
-        file = plane.folder / "bad.json"
-        file.write_bytes(signed_to_json(signed))
-        done = agentd("all", *local, "--roster", str(file))
-        assert (done.returncode, code.code in done.stderr) == (1, True), done.stderr
+    stranger.roster(bytes(32))
     (plane.folder / "bad.json").write_text("nonsense")
     done = agentd("all", *local, "--roster", str(plane.folder / "bad.json"))
     assert (done.returncode, codes.SIGNED_MALFORMED.code in done.stderr) == (1, True)
-    done = agentd("all", *local, "--roster", str(plane.folder / "absent.json"))
-    assert (done.returncode, codes.STATE_UNREADABLE.code in done.stderr) == (1, True)
 
     # Put where the start looks for it.
     (plane.state / "rosters" / "1.signed").write_bytes(plane.roster.read_bytes())
@@ -235,6 +228,30 @@ def test_it_needs_a_roster_once_keeps_its_pin_and_is_alone_on_its_state(plane: P
     (plane.folder / "bad.json").write_bytes(signed_to_json(stranger.revisions[0]))
     done = agentd("all", *local, "--roster", str(plane.folder / "bad.json"))
     assert (done.returncode, codes.ROSTER_OTHER_FLEET.code in done.stderr) == (1, True)
+
+
+def test_a_first_roster_must_be_the_roots_and_name_this_ca(tmp_path: Path, people: Any) -> None:
+    state = prepare(tmp_path / "state", now_ms=time.time_ns() // 1_000_000)
+    good = people.roster(state.ca_sha256)
+    stranger = type(people)()
+    now = time.time_ns() // 1_000_000
+    with Store.open(state.database) as store:
+        for signed, code in (
+            (stranger.roster(bytes(32)), codes.CA_NOT_IN_ROSTER),
+            (people.resign(good, people.seeds["ann"]), codes.ROSTER_SIGNER),
+        ):
+            with pytest.raises(StarAgentError) as refusal:
+                take_rosters(state, store, [signed], now_ms=now)
+            assert refusal.value.code is code
+        assert store.read.rosters() == [], "nothing was taken"
+        file = tmp_path / "chain.json"
+        file.write_bytes(msgspec.json.encode([good, people.roster(state.ca_sha256)]))
+        assert take_rosters(state, store, read_rosters([file]), now_ms=now).newest.revision == 2
+        # The same files at the next start, and one that is older, change nothing.
+        assert len(take_rosters(state, store, [good], now_ms=now).revisions) == 2
+        with pytest.raises(StarAgentError) as refusal:
+            read_rosters([tmp_path / "absent"])
+        assert (refusal.value.code, refusal.value.errno) == (codes.STATE_UNREADABLE, errno.ENOENT)
 
 
 def test_it_ends_with_zero_on_sigterm_also_while_somebody_waits_and_somebody_reads(plane: Plane) -> None:
@@ -255,10 +272,6 @@ def test_it_ends_with_zero_on_sigterm_also_while_somebody_waits_and_somebody_rea
 def test_a_port_that_is_taken_is_a_coded_refusal(plane: Plane) -> None:
     plane.start("--roster", str(plane.roster))
     other = plane.folder / "other"
-    agentd("init", "--state", str(other))
-    for api_at, room_at in ((plane.ports[0], "127.0.0.1:0"), ("127.0.0.1:0", plane.ports[1])):
-        done = agentd("all", "--state", str(other), "--listen-api", api_at, "--listen-room", room_at)
-        assert (done.returncode, codes.STATE_MISSING.code in done.stderr) == (1, True)
     said = json.loads(agentd("init", "--state", str(other)).stdout)
     people = type(plane.people)()
     (other / "rosters" / "1.signed").write_bytes(signed_to_json(people.roster(bytes.fromhex(said["ca_sha256"]))))

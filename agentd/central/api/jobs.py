@@ -18,8 +18,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from agentd.central.api.call import Call, Reply, read_json
 from agentd.central.history import History
-from agentd.central.service import WAITED_TARGETS, Central, Waiter
+from agentd.central.service import Central
 from agentd.central.views import job_view, target_view
+from agentd.central.waiting import WAITED_TARGETS, Waiter
 from libstaragent import codes
 from libstaragent.model.api import JobAnswer, JobPage, OutputView, TargetView
 from libstaragent.model.ids import is_ulid
@@ -78,7 +79,7 @@ class JobsApi:
             except TimeoutError:
                 return Reply(JobAnswer(job=job_view(job)), status=202)
             finally:
-                self._central.give_up(job, waiter)
+                self._central.waiters.leave(job, waiter)
         return Reply(JobAnswer(job=job_view(job), targets=await self._results(job, waiter)))
 
     async def cancel(self, call: Call) -> Reply:

@@ -1,0 +1,58 @@
+"""What central says to the rooms, after the commit that allows it.
+
+Not here: what is said (`CentralCore`). Rules: one batch a room and a round; a room that is heard of for the first time,
+or anew, gets the roster before anything else.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Outbox",)
+
+from collections.abc import Sequence
+
+from agentd.bus import Bus, orders_subject
+from agentd.central.trust import RosterBook
+from libstaragent.protocol import trunk as t
+from libstaragent.roles.central import Decision
+
+
+class Outbox:
+    """See the module."""
+
+    def __init__(self, bus: Bus, trust: RosterBook) -> None:
+        self._bus = bus
+        self._trust = trust
+        self._rooms: set[str] = set()
+
+    def meet(self, room: str) -> None:
+        """A room that has hosts; told the roster if it is new here."""
+        if room not in self._rooms:
+            self.greet(room)
+
+    def greet(self, room: str) -> None:
+        """A room that has just started."""
+        self._rooms.add(room)
+        self.say(room, self._trust.order())
+
+    def tell_roster(self) -> None:
+        """The roster has a new revision."""
+        for room in self._rooms:
+            self.say(room, self._trust.order())
+
+    def say(self, room: str, order: t.Order) -> None:
+        """One order."""
+        self._bus.publish(orders_subject(room), [order])
+
+    def carry_out(self, decisions: Sequence[Decision]) -> None:
+        """The orders of decisions that are on disk, and which results are."""
+        rooms: dict[str, list[t.Order]] = {}
+        settled: dict[str, list[tuple[str, str]]] = {}
+        for decision in decisions:
+            for room, order in decision.orders:
+                rooms.setdefault(room, []).append(order)
+            for room, agent, job in decision.settle:
+                settled.setdefault(room, []).append((agent, job))
+        for room, pairs in settled.items():
+            rooms.setdefault(room, []).append(t.SettledTargets(tuple(pairs)))
+        for room, orders in rooms.items():
+            self._bus.publish(orders_subject(room), orders)
