@@ -58,6 +58,9 @@ _TABLE: dict[tuple[str, str, type], str] = {
     **{("open", ROOM, message): "open" for message in _FROM_ROOM},
 }
 
+# What leaves an open connection open is nearly everything that is ever said: known without a look into the table.
+_STAYS_OPEN: dict[str, frozenset[type]] = {AGENT: frozenset(_FROM_AGENT), ROOM: frozenset(_FROM_ROOM)}
+
 
 class Connection:
     """See the module. Not thread-safe; `now` is monotonic seconds."""
@@ -94,10 +97,15 @@ class Connection:
         self._heard_at = now
         heard: list[m.AgentMessage | m.RoomMessage | m.LiveOutput] = []
         decode = m.decode_agent_message if self.side == ROOM else m.decode_room_message
+        stays_open = _STAYS_OPEN[self._other]
         for kind, stream, body in self._decoder.feed(data):
             if kind == CONTROL:
                 message = decode(body)
-                self._step(self._other, message)
+                if self.state != "open" or type(message) not in stays_open:
+                    self._step(self._other, message)
+                if self.side == ROOM:
+                    heard.append(message)
+                    continue
                 if type(message) is m.Welcome:
                     self.heartbeat_ms = message.heartbeat_ms
                 elif type(message) is m.Credit:
@@ -112,7 +120,8 @@ class Connection:
 
     def send(self, message: m.AgentMessage | m.RoomMessage) -> None:
         """Queue a message ahead of all data. Raises MESSAGE_UNEXPECTED, FRAME_TOO_LARGE, PEER_SLOW."""
-        self._step(self.side, message)
+        if self.state != "open" or type(message) not in _STAYS_OPEN[self.side]:
+            self._step(self.side, message)
         if self.side == ROOM:
             if type(message) is m.Watch or type(message) is m.Run:
                 self._open_stream(message.stream, self._credit_in)
