@@ -206,3 +206,10 @@ def test_every_command_has_a_module_or_is_nobodys() -> None:
     commands = next(action for action in build_parser()._actions if action.dest == "module" or action.choices)
     for parser in dict(commands.choices or {}).values():
         importlib.import_module(parser.get_default("module"))
+
+
+def test_the_document_of_the_command_line_is_current() -> None:
+    from opsconsole.cli.document import cli_document
+
+    written = (CHECKOUT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert written == cli_document(), "run: python -m opsconsole.cli.document > docs/cli.md"
