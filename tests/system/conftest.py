@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ from libstaragent.client.context import load_context
 from libstaragent.client.fleet import Fleet
 from libstaragent.client.job import Job
 from libstaragent.model.api import HostView, JobChanged, TargetChanged
+from libstaragent.model.ids import ULID_RANDOM_BYTES, new_ulid
+from libstaragent.security.acts import Envelope, Exec, TargetList
 from libstaragent.security.tls import client_context
 
 PATIENCE = 30.0
@@ -109,16 +112,22 @@ class Site:
         self, name: str, *, token: str | None = None, pin: str | None = None, address: str | None = None
     ) -> subprocess.CompletedProcess[str]:
         """`agentd join`, with the token on stdin."""
-        return subprocess.run(
-            [
-                *(*AGENTD, "join", address or self.said["join"], "--pin", pin or self.said["fleet"]),
-                *("--name", name, "--state", str(self.host_state(name))),
-            ],
+        return self.join_at(self.host_state(name), name, token=token, pin=pin, address=address)
+
+    def join_at(
+        self, state: Path, name: str, *, token: str | None = None, pin: str | None = None, address: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """The same with another state directory than the name's own."""
+        return self.agentd(
+            *("join", address or self.said["join"], "--pin", pin or self.said["fleet"]),
+            *(f"--name={name}", "--state", str(state)),
             input=f"{self.said['token'] if token is None else token}\n",
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
+        )
+
+    def agentd(self, *words: str, input: str = "") -> subprocess.CompletedProcess[str]:
+        """`agentd WORDS` to its end."""
+        return subprocess.run(
+            [*AGENTD, *words], input=input, capture_output=True, text=True, timeout=PATIENCE, check=False
         )
 
     def host_state(self, name: str) -> Path:
@@ -225,6 +234,35 @@ class Site:
         done = self.run("login", "--print", *words)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
+
+    @property
+    def seed(self) -> bytes:
+        """The operator's key."""
+        return load_context(self.context).key_store().load()
+
+    def issue(self, *words: str) -> str:
+        """What `opsconsole token` prints: an enrolment token."""
+        done = self.run("token", *words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def envelope(self, *argv: str, hosts: str = "web01", **changes: Any) -> Envelope:
+        """An envelope that holds, for hosts of this fleet, with some of its fields changed."""
+        now_ms = time.time_ns() // 1_000_000
+        with self.fleet() as fleet:
+            members, roster = fleet.resolve(hosts), fleet.roster()
+        values: dict[str, Any] = {
+            "id": new_ulid(now_ms, os.urandom(ULID_RANDOM_BYTES)),
+            "fleet": roster.fleet,
+            "operator": "li",
+            "act": Exec(argv=argv or ("true",)),
+            "targets": TargetList(hosts, members),
+            "issued": now_ms,
+            "not_before": now_ms,
+            "expires": now_ms + 60_000,
+            "roster": roster.revision,
+        }
+        return Envelope(**(values | changes))
 
     # Waiting ----------------------------------------------------------------------------------------------------------
 
