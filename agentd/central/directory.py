@@ -100,6 +100,12 @@ class Directory:
         if record is not None:
             record.chosen = None
 
+    def room_changed(self, room: str) -> None:
+        """The connections of all its hosts are others than before."""
+        for record in self._by_id.values():
+            if record.room == room:
+                record.chosen = None
+
     def facts(self) -> list[HostFacts]:
         """All hosts as a target expression sees them, in the order of their names."""
         return [record.chosen or self._choose(record) for record in self.ordered()]

@@ -304,6 +304,7 @@ class Central:
         """These decisions are on disk: say so to rooms, to those who wait and to those who watch."""
         for room in turn.rooms:
             self._outbox.greet(room)
+            self.hosts.room_changed(room)
         self._outbox.carry_out(decisions)
         for decision in decisions:
             self._count(decision)

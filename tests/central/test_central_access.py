@@ -122,7 +122,9 @@ async def test_a_host_joins_with_a_token_and_is_known_at_once(stack: Any) -> Non
     assert [member["name"] for member in resolved["members"]] == ["web01"]
 
 
-async def test_hosts_outlive_a_restart_with_all_that_is_known_of_them(make_stack: Callable[..., Any]) -> None:
+async def test_hosts_outlive_a_restart_with_all_that_is_known_of_them(
+    make_stack: Callable[..., Any], refused: Refused
+) -> None:
     async with make_stack() as stack:
         token = (await stack.http.post("/v1/tokens", content=signed_to_json(stack.people.token()))).json()["token"]
         await stack.http.post("/v1/enrol", content=enrolment(token, addresses=["10.1.2.3"]))
@@ -144,6 +146,20 @@ async def test_hosts_outlive_a_restart_with_all_that_is_known_of_them(make_stack
         [changed] = subscription.take()
         assert isinstance(changed, api.HostChanged)
         assert (changed.host.state, changed.host.code) == ("down", codes.PEER_SILENT.code)
+        stack.room.report(
+            t.HostUp(
+                agent=before["id"], room="main", version="9", boot_nonce=b"0" * 16, hostname="h",
+                addresses=("10.9.9.9",), facts={"os": "bsd"}, roster=1, clock_ahead_ms=5, at_ms=10**13,
+            )
+        )  # fmt: skip
+        await subscription.ready()
+        assert (await stack.get("/v1/resolve", targets="state=up & os=bsd & 10.9.0.0/16")).status_code == 200
+        told = len(stack.room.of(t.RosterRevisions))
+        # Central has heard of the room before, and now it is another process: its hosts come one by one.
+        stack.room.report(t.RoomStarted("main"))
+        stack.room.report(t.RoomStarted("main"))
+        await stack.room.until(lambda: len(stack.room.of(t.RosterRevisions)) >= told + 2)
+        refused(await stack.get("/v1/resolve", targets="state=up"), codes.NO_TARGET, 404)
         bearer = stack.bearer
     async with make_stack() as stack:
         stack.bearer = bearer
