@@ -98,8 +98,8 @@ def tally(counts: Iterable[tuple[str, int]]) -> list[Cell]:
     return cells
 
 
-def _seen(row: HostRow, now: float) -> Cell:
-    return Cell("-" if row.last_seen is None else age(now - row.last_seen), "muted" if row.state == "up" else "warn")
+def _since(row: HostRow, now: float) -> Cell:
+    return Cell("-" if row.since is None else age(now - row.since), "muted" if row.state == "up" else "warn")
 
 
 def labels_text(row: HostRow) -> str:
@@ -153,7 +153,7 @@ def host_columns() -> Sequence[Column[HostRow]]:
             order=lambda row: natural(row.version),
         ),
         Column(
-            key="seen", title="SEEN", width=6, right=True, rank=1, cell=_seen, order=lambda row: -(row.last_seen or 0.0)
+            key="since", title="SINCE", width=6, right=True, rank=1, cell=_since, order=lambda row: -(row.since or 0.0)
         ),
         Column(
             key="labels",

@@ -33,8 +33,8 @@ class OutputLog:
         if record.seq <= self._last.get(record.host, -1):
             return
         self._last[record.host] = record.seq
-        if record.dropped:
-            self.ring.lose(record.dropped)
+        if record.omitted:
+            self.ring.omit(record.omitted)
         key = (record.host, record.stream)
         stream = self._streams.get(key)
         if stream is None:

@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
 
 from libstaragent import codes
 from libstaragent.client.fleet import Fleet
@@ -136,12 +137,12 @@ class _Numbered:
             number = self._last[host] = self._last.get(host, 0) + 1
             stream = "stderr" if piece.stream == STDERR else "stdout"
             found.append(
-                OutputLines(job=self._job, host=host, stream=stream, seq=number, data=piece.data, dropped=lost)
+                OutputLines(job=self._job, host=host, stream=stream, seq=number, data=piece.data, omitted=lost)
             )
             lost = 0
         if lost:
             number = self._last[host] = self._last.get(host, 0) + 1
-            found.append(OutputLines(job=self._job, host=host, stream="stdout", seq=number, data=b"", dropped=lost))
+            found.append(OutputLines(job=self._job, host=host, stream="stdout", seq=number, data=b"", omitted=lost))
         return found
 
 
@@ -153,6 +154,7 @@ class _Followed:
     def __init__(self, job: Job, queue: asyncio.Queue[list[Event] | StarAgentError]) -> None:
         self.kept: dict[str, deque[OutputLines]] = {}
         self._sizes: dict[str, int] = {}
+        self._lost: dict[str, int] = {}
         self._queue = queue
         self._numbered = _Numbered(job.id)
         self.task = asyncio.create_task(self._run(job))
@@ -174,7 +176,10 @@ class _Followed:
         while size > KEPT_BYTES and len(kept) > 1:
             size -= len(kept.popleft().data)
         self._sizes[host] = size
-        self._tell(*lines)
+        if self._lost.get(host) and lines:
+            lines[0] = replace(lines[0], omitted=lines[0].omitted + self._lost.pop(host))
+        if not self._tell(*lines):
+            self._lost[host] = self._lost.get(host, 0) + sum(len(line.data) + line.omitted for line in lines)
 
     def end(self, host: str) -> None:
         """See `Watcher`; the target's own row says it."""
@@ -188,11 +193,13 @@ class _Followed:
         """See `Watcher`."""
         self._tell(job_row(job))
 
-    def _tell(self, *events: Event) -> None:
-        if events:
-            # A console that does not look for so long will read its lists again; nothing stored is lost.
-            with contextlib.suppress(asyncio.QueueFull):
-                self._queue.put_nowait(list(events))
+    def _tell(self, *events: Event) -> bool:
+        """Whether the console has room for it; rows come again by the lists, output is counted as omitted."""
+        try:
+            self._queue.put_nowait(list(events))
+        except asyncio.QueueFull:
+            return False
+        return True
 
 
 def host_row(host: HostView) -> HostRow:
@@ -207,7 +214,7 @@ def host_row(host: HostView) -> HostRow:
         os=host.facts.get("os", ""),
         address=host.addresses[0] if host.addresses else "",
         version=host.version,
-        last_seen=host.changed_ms / 1000 if host.changed_ms else None,
+        since=host.changed_ms / 1000 if host.changed_ms else None,
     )
 
 

@@ -38,6 +38,7 @@ class Ring:
         self._capacity = capacity
         self._slots: list[Entry] = []
         self._lost = 0
+        self.omitted = 0
         self.end = 0
 
     def __len__(self) -> int:
@@ -60,6 +61,10 @@ class Ring:
     def lose(self, lines: int) -> None:
         """Count lines that were lost before they came here."""
         self._lost += lines
+
+    def omit(self, size: int) -> None:
+        """Count bytes of output that were not kept, or not sent here; how many lines they were nobody knows."""
+        self.omitted += size
 
     def extend(self, entries: Iterable[Entry]) -> None:
         slots, capacity = self._slots, self._capacity

@@ -36,7 +36,7 @@ IN_FLIGHT = frozenset({"pending", "sent", "running"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostRow:
-    """One host as it is now; as an event: this host changed to this."""
+    """One host as it is now; as an event: this host changed to this. `since`: when it came into its state."""
 
     id: str
     name: str
@@ -46,7 +46,7 @@ class HostRow:
     os: str = ""
     address: str = ""
     version: str = ""
-    last_seen: float | None = None
+    since: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,7 @@ class OutputLines:
     """A piece of one target's output: raw bytes, cut anywhere.
 
     `seq` grows with each record of a target, so that a record read from history and the same one live are told apart.
-    `dropped` counts the lines lost between the record before and this one.
+    `omitted` counts the bytes of output that are not shown between the record before and this one.
     """
 
     job: str
@@ -87,7 +87,7 @@ class OutputLines:
     stream: StreamName
     seq: int
     data: bytes
-    dropped: int = 0
+    omitted: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,7 +37,7 @@ def fleet() -> MemorySource:
             address=f"10.{20 if number < 10 else 31}.4.{10 + number}",
             os="Debian 12",
             labels=(("role", "web"), ("env", "prod"), *((("canary", ""),) if number in (1, 10) else ())),
-            last_seen=NOW - 1 - number % 4 - (90 if number == 7 else 0),
+            since=NOW - 1 - number % 4 - (90 if number == 7 else 0),
             state="stale" if number == 7 else "up",
         )
         for number in range(1, 19)
@@ -50,7 +50,7 @@ def fleet() -> MemorySource:
             os="Rocky 9.4",
             labels=(("role", "db"), ("env", "prod")),
             state="down" if number == 4 else "up",
-            last_seen=NOW - (7_260 if number == 4 else 2),
+            since=NOW - (7_260 if number == 4 else 2),
         )
         for number in range(1, 7)
     ]

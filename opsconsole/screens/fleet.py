@@ -73,8 +73,8 @@ class FleetScreen(ConsoleScreen):
         narrow = self.has_class("-narrow")
         text.append("   " if narrow else "\n")
         text.append(cell.text, palette.roles[cell.role])
-        if row.last_seen is not None:
-            text.append(f"  seen {age(now - row.last_seen)} ago", muted)
+        if row.since is not None:
+            text.append(f"  since {age(now - row.since)}", muted)
         text.append("\n\n")
         facts = (
             ("address", row.address),

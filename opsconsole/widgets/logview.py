@@ -85,7 +85,7 @@ class LogView(LineView):
         self.update_now()
 
     def repaint(self, now: float) -> None:
-        if self._pacer.due((self.ring.end, self.ring.dropped, self.subject), now):
+        if self._pacer.due((self.ring.end, self.ring.dropped, self.ring.omitted, self.subject), now):
             self.update_now()
 
     def update_now(self) -> None:
@@ -206,6 +206,8 @@ class LogView(LineView):
         right: list[Segment] = []
         if self.ring.dropped:
             right.append(Segment(f"⚠ {self.ring.dropped:,} lines dropped   ", roles["warn"]))
+        if self.ring.omitted:
+            right.append(Segment(f"⚠ {self.ring.omitted:,} bytes not shown   ", roles["warn"]))
         if self.filter:
             right.append(
                 Segment(f"/{fit(safe(self.filter.source), min(20, len(self.filter.source)))}   ", roles["info"])

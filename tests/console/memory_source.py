@@ -21,7 +21,7 @@ NOW = 1_790_000_000.0
 
 
 def host(name: str, **fields: object) -> HostRow:
-    values = {"id": f"id-{name}", "room": "main", "state": "up", "last_seen": NOW - 2, "version": "0.1.0", **fields}
+    values = {"id": f"id-{name}", "room": "main", "state": "up", "since": NOW - 2, "version": "0.1.0", **fields}
     return HostRow(name=name, **values)  # type: ignore[arg-type]
 
 
@@ -114,9 +114,9 @@ class MemorySource:
         for queue in self._queues:
             queue.put_nowait(tuple(batch))
 
-    def print(self, job: str, host: str, data: bytes, *, stream: str = "stdout", dropped: int = 0) -> None:
+    def print(self, job: str, host: str, data: bytes, *, stream: str = "stdout", omitted: int = 0) -> None:
         seq = len(self.records.get((job, host), ())) + 1
-        self.emit([OutputLines(job=job, host=host, stream=stream, seq=seq, data=data, dropped=dropped)])  # type: ignore[arg-type]
+        self.emit([OutputLines(job=job, host=host, stream=stream, seq=seq, data=data, omitted=omitted)])  # type: ignore[arg-type]
 
     def finish(self, job: str, host: str, state: str = "ok", exit_status: int | None = 0, code: str = "") -> None:
         """One target ends; the job's counts follow."""

@@ -261,10 +261,10 @@ async def test_the_log_follows_only_at_its_bottom(console: Console) -> None:
     await console.sees("following")
 
 
-async def test_lines_lost_are_said(console: Console) -> None:
+async def test_output_that_is_not_shown_is_said(console: Console) -> None:
     job = await run_job(console)
-    console.source.print(job, "db01", b"x\n", dropped=1204)
-    await console.sees("⚠ 1,204 lines dropped")
+    console.source.print(job, "db01", b"x\n", omitted=1204)
+    await console.sees("⚠ 1,204 bytes not shown")
 
 
 async def test_long_lines_wrap_or_are_cut(console: Console) -> None:

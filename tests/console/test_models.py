@@ -202,8 +202,8 @@ def test_a_progress_bar_fills_its_width_and_hides_no_outcome(counts: list[tuple[
 # Jobs.
 
 
-def record(host: str, seq: int, data: bytes, *, dropped: int = 0) -> OutputLines:
-    return OutputLines(job="j", host=host, stream="stdout", seq=seq, data=data, dropped=dropped)
+def record(host: str, seq: int, data: bytes, *, omitted: int = 0) -> OutputLines:
+    return OutputLines(job="j", host=host, stream="stdout", seq=seq, data=data, omitted=omitted)
 
 
 def texts(view: JobView) -> list[str]:
@@ -257,10 +257,10 @@ def test_one_host_is_shown_alone_and_an_answer_that_comes_late_is_dropped() -> N
     assert texts(job) == ["a one", "b other", "a two"]
 
 
-def test_lines_that_were_dropped_are_counted() -> None:
+def test_bytes_that_are_not_shown_are_counted() -> None:
     job = view()
-    job.take_output(record("a", 1, b"x\n", dropped=12))
-    assert job.merged.ring.dropped == 12
+    job.take_output(record("a", 1, b"x\n", omitted=12))
+    assert job.merged.ring.omitted == 12
 
 
 def test_only_the_jobs_watched_last_are_kept() -> None:
