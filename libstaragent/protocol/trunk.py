@@ -40,7 +40,8 @@ class Dispatch(Struct, frozen=True, array_like=True, tag=1):
     forgotten after `deadline_ms`.
 
     `again`: an earlier room process may have sent it, so it is never reported undelivered, and is offered even when
-    it has expired: the agent says what became of it.
+    it has expired: the agent says what became of it. `boot`: the room process that it is for; another one drops it
+    and says RoomStarted, so that central gives it what is open.
     """
 
     job: str
@@ -50,6 +51,7 @@ class Dispatch(Struct, frozen=True, array_like=True, tag=1):
     targets: tuple[tuple[str, Proof | None], ...]
     watch: bool
     again: bool
+    boot: str = ""
 
 
 class CancelTargets(Struct, frozen=True, array_like=True, tag=2):
@@ -90,9 +92,12 @@ class CertificateIssued(Struct, frozen=True, array_like=True, tag=6):
 
 
 class RoomStarted(Struct, frozen=True, array_like=True, tag=16):
-    """The room is new in memory: it needs its open dispatches again, and none of its hosts is up."""
+    """The room is new in memory: it needs its open dispatches again, and none of its hosts is up. `boot` is another at
+    each start; said again by the same process, it corrects what central took for the present one.
+    """
 
     room: str
+    boot: str = ""
 
 
 class HostUp(Struct, frozen=True, array_like=True, tag=17, kw_only=True):

@@ -147,6 +147,9 @@ class AgentCore:
     def persisted(self, token: int, errno: int | None, *, now: float) -> None:
         """The answer to Persist: the record is on disk, or could not be written."""
         job, kind = self._tokens.pop(token)
+        if kind == "refused":
+            self._say(m.Result(failed_result(job, "spawn_failed", codes.AGENT_BUSY.code, f"{OPEN_MAX} are open")))
+            return
         run = self.open.get(job)
         if run is None:
             return
@@ -190,7 +193,7 @@ class AgentCore:
 
     # The keeper ----------------------------------------------------------------------------------------------------
 
-    def keeper_known(self, jobs: Iterable[dict[str, Any]], *, now: float) -> None:
+    def keeper_known(self, jobs: Iterable[dict[str, Any]], *, now: float, now_ms: int) -> None:
         """The keeper is there, and this is all it has. What was taken and is not in it did not run."""
         self._keeper_up = True
         known = {entry["job"]: entry for entry in jobs}
@@ -208,10 +211,15 @@ class AgentCore:
         for job, run in list(self.open.items()):
             if job in known or run.state not in ("starting", "running"):
                 continue
-            if run.envelope is not None:
-                self._spawn(job, run)
-            else:
+            if run.envelope is None:
                 self._finish(job, failed_result(job, "interrupted", codes.NEVER_STARTED.code), now)
+            elif run.cancelled:
+                self._finish(job, TargetResult(job=job, state="cancelled", ran="no"), now)
+            elif now_ms >= run.expires_ms:
+                # It waited for the keeper for so long; what was signed may not start any more.
+                self._finish(job, failed_result(job, "expired", codes.ENVELOPE_EXPIRED.code), now)
+            else:
+                self._spawn(job, run)
 
     def keeper_gone(self) -> None:
         """The keeper's socket closed; a new keeper will tell what became of its jobs."""
@@ -221,9 +229,12 @@ class AgentCore:
         """started, output, finished or refused, of one job."""
         job = event["job"]
         run = self.open.get(job)
-        if run is None:
-            return
         kind = event["ev"]
+        if run is None:
+            if kind == "finished" and job in self._done:
+                # Told from memory while its disk failed, and on disk only now: it may be deleted all the same.
+                self.effects.append(ToKeeper({"op": "forget", "job": job}))
+            return
         if kind == "started" and run.state == "starting":
             run.state = "running"
             run.started_ms = event["at_ms"]
@@ -301,17 +312,19 @@ class AgentCore:
                 raise codes.ACT_UNSUPPORTED.error("the room gave the envelope another job's id")
             if not isinstance(envelope.act, Exec):
                 raise codes.ACT_UNSUPPORTED.error(type(envelope.act).__name__)
-            if len(self.open) >= OPEN_MAX:
-                raise codes.AGENT_BUSY.error(f"{OPEN_MAX} are open")
         except StarAgentError as error:
-            state = "spawn_failed" if error.code is codes.AGENT_BUSY else self._state_of(error.code)
-            self._say(m.Result(failed_result(job, state, error.code.code, error.detail)))
+            self._say(m.Result(failed_result(job, self._state_of(error.code), error.code.code, error.detail)))
             return
-        if job in self._cancels:
-            self._say(m.Result(TargetResult(job=job, state="cancelled", ran="no")))
+        if len(self.open) >= OPEN_MAX:
+            # Its id counts from now on: the same order may come again when there is room, and must not run then.
+            self._done[job] = envelope.expires
+            self._persist(job, "refused", Done(job, envelope.expires), sync=True)
             return
         run = LocalRun("accepting", expires_ms=envelope.expires, envelope=envelope)
         run.stream = message.stream
+        # A cancel that came first: the job is taken all the same, so that no restart finds it new.
+        run.cancelled = job in self._cancels
+        self._cancels.pop(job, None)
         self.open[job] = run
         self._keep_time()
         self._persist(job, "taken", Taken(job, message.signed, envelope.expires), sync=True)

@@ -163,6 +163,7 @@ class CentralCore:
         self._verify = verify
         self.jobs: dict[str, Job] = {}
         self.hosts: dict[str, HostState] = {}
+        self._boots: dict[str, str] = {}
         self._recent: dict[str, None] = {}
         self._deadlines: list[tuple[int, str]] = []
 
@@ -217,7 +218,8 @@ class CentralCore:
         if job is None:
             raise codes.JOB_UNKNOWN.error(envelope.act.job)
         if job.open:
-            job.cancel = signed
+            if job.cancel is None:
+                job.cancel = signed
             decision.cancels.append((job.id, signed, now_ms))
             for room, agents in _by_room(job, job.open_agents()).items():
                 decision.orders.append((room, t.CancelTargets(job.id, signed, tuple(agents))))
@@ -259,9 +261,8 @@ class CentralCore:
             for agent in job.open_agents():
                 never_sent = job.states[agent] == "queued"
                 state, code = ("unreachable", codes.HOST_UNREACHABLE) if never_sent else ("agent_lost", codes.HOST_LOST)
-                result = failed_result(job.id, state, code.code)
-                if not never_sent:
-                    result = TargetResult(job=job.id, state=state, code=code.code, ran="maybe")
+                # Only its room may say that nothing ran; a room that is cut off may have sent it.
+                result = TargetResult(job=job.id, state=state, code=code.code, ran="maybe")
                 self._end(job, agent, result, now_ms, decision)
 
     # Recovery ------------------------------------------------------------------------------------------------------
@@ -305,6 +306,10 @@ class CentralCore:
                 job.move(entry.agent, entry.before)
                 if job.open == 1:
                     heapq.heappush(self._deadlines, (job.deadline_ms, job.id))
+        for job_id, signed, _ in decision.cancels:
+            job = self.jobs.get(job_id)
+            if job is not None and job.cancel is signed:
+                job.cancel = None
         for job in decision.new_jobs:
             self.jobs.pop(job.id, None)
 
@@ -326,7 +331,10 @@ class CentralCore:
         tree = MembershipTree(job.members.values()) if isinstance(job.envelope.targets, TargetRoot) else None
         for room, here in _by_room(job, agents).items():
             targets = tuple((agent, None if tree is None else tree.proof(agent)) for agent in here)
-            order = t.Dispatch(job.id, job.signed, job.deliver_by_ms, job.deadline_ms, targets, job.watched, again)
+            boot = self._boots.get(room, "")
+            order = t.Dispatch(
+                job.id, job.signed, job.deliver_by_ms, job.deadline_ms, targets, job.watched, again, boot
+            )
             decision.orders.append((room, order))
             if job.cancel is not None:
                 decision.orders.append((room, t.CancelTargets(job.id, job.cancel, tuple(here))))
@@ -368,7 +376,8 @@ class CentralCore:
         if job is None:
             return
         for agent in report.agents:
-            if job.states.get(agent) == "queued":
+            # A central that started again took it for sent; the room that had it first, and still lives, knows better.
+            if job.states.get(agent) in ("queued", "sent"):
                 result = failed_result(job.id, "unreachable", codes.HOST_UNREACHABLE.code)
                 self._end(job, agent, result, now_ms, decision)
 
@@ -393,11 +402,19 @@ class CentralCore:
         decision.hosts.append(report)
 
     def _room_started(self, report: t.RoomStarted, decision: Decision) -> None:
+        known = self._boots.get(report.room)
+        self._boots[report.room] = report.boot
+        # The bus may say it twice; and where central is the one that started, the room's hosts are where they were.
+        is_new = known != report.boot or not report.boot
         for host in self.hosts.values():
-            if host.room == report.room:
+            if host.room == report.room and is_new and known is not None:
                 host.up = False
         for job in self.jobs.values():
             here = [agent for agent in job.open_agents() if job.members[agent].room == report.room] if job.open else []
+            for agent in here:
+                # The room before may have sent it and died before it could say so.
+                if is_new and job.states[agent] == "queued":
+                    job.move(agent, "sent")
             if here:
                 self._dispatch(job, here, decision, again=True)
 

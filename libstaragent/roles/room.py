@@ -45,6 +45,10 @@ RETURN_FIRST_MS = 200
 REFUSED_RETRY_MS = 60_000
 # One that was dropped for what passes comes back after this long.
 DROPPED_RETRY_MS = 1000
+# Jobs that are recognised when the bus delivers them again, which it does within a minute or so; about 10 MB.
+SEEN_JOBS_MAX = 65_536
+# A room that central takes for an earlier one says who it is no more often: each time central sends what is open.
+INTRODUCED_EVERY_MS = 1000
 # A cancel whose job has not come yet (the bus may deliver it again later) is remembered so long.
 CANCEL_KEPT_MS = 600_000
 # Settled rides along with the next word to the agent, or goes with the tick: of its own it would cost a TLS record and
@@ -96,11 +100,12 @@ class _Order:
 class _Pending:
     """One target that is not settled."""
 
-    __slots__ = ("order", "proof", "sent", "stream", "watch")
+    __slots__ = ("answered", "order", "proof", "sent", "stream", "watch")
 
     def __init__(self, order: _Order, proof: Proof | None) -> None:
         self.order = order
         self.proof = proof
+        self.answered = False
         self.sent = order.dispatch.again
         self.watch = order.dispatch.watch
         self.stream = 0
@@ -109,11 +114,15 @@ class _Pending:
 class RoomCore:
     """See the module."""
 
-    def __init__(self, *, room: str, now: float, heartbeat_ms: int = HEARTBEAT_DEFAULT_MS) -> None:
+    def __init__(self, *, room: str, now: float, heartbeat_ms: int = HEARTBEAT_DEFAULT_MS, boot: str = "") -> None:
         self.room = room
+        self._boot = boot
+        self._introduced_ms = 0
+        self._unknown = False
         self._heartbeat_ms = heartbeat_ms
         self.links: dict[str, Link] = {}
         self._pending: dict[str, dict[str, _Pending]] = {}
+        self._seen: dict[str, None] = {}
         self._cancels: dict[str, Signed] = {}
         self._links_due: Wheel[Link] = Wheel()
         self._orders_due: Wheel[_Order] = Wheel()
@@ -126,7 +135,7 @@ class RoomCore:
         self.turned_away = 0
         self.dirty: dict[Link, None] = {}
         self.closing: list[Link] = []
-        self.reports: list[t.Report] = [t.RoomStarted(room)]
+        self.reports: list[t.Report] = [t.RoomStarted(room, boot)]
         self.live: list[t.LiveChunk | t.LiveDropped] = []
 
     # Connections ---------------------------------------------------------------------------------------------------
@@ -162,6 +171,9 @@ class RoomCore:
             for message in heard:
                 kind = type(message)
                 if kind is m.Result:
+                    pending = self._pending.get(link.agent, {}).get(message.result.job)  # type: ignore[union-attr]
+                    if pending is not None:
+                        pending.answered = True
                     self.reports.append(t.TargetEnded(link.agent, message.result))  # type: ignore[union-attr]
                 elif (kind is m.Accepted or kind is m.Started) and ended and message.job in ended:  # type: ignore[union-attr]
                     continue
@@ -222,6 +234,8 @@ class RoomCore:
             self._flush_settled(link)
         for order in self._orders_due.due(now_ms):
             self._order_due(order, now_ms)
+        if self._unknown:
+            self._introduce(now_ms)
         for job in self._cancels_due.due(now_ms):
             self._cancels.pop(job, None)
 
@@ -303,6 +317,9 @@ class RoomCore:
         if news:
             self._send(link, m.Rosters(news))
         for job, pending in list(self._pending.get(link.agent, {}).items()):
+            if pending.answered:
+                # Its result is on its way to the store. A host that refused it may not remember; it must not run now.
+                continue
             # An expired order that was sent is sent again: the agent has it and says what became of it, or refuses it.
             if pending.sent or now_ms < pending.order.dispatch.expires_ms:
                 self._deliver(link, job, pending, now_ms)
@@ -313,22 +330,45 @@ class RoomCore:
 
     def _dispatch(self, dispatch: t.Dispatch, now_ms: int) -> None:
         job = dispatch.job
+        if dispatch.boot != self._boot:
+            # For a room process before this one, which may have sent it; central says again what is still open.
+            self._introduce(now_ms)
+            return
+        if job in self._seen or now_ms >= dispatch.deadline_ms:
+            # What comes again names no target that is new here: the first named all that were open then.
+            return
+        self._seen[job] = None
+        if len(self._seen) > SEEN_JOBS_MAX:
+            del self._seen[next(iter(self._seen))]
+        cancel = self._cancels.get(job)
         order = _Order(dispatch)
         for agent, proof in dispatch.targets:
             orders = self._pending.get(agent)
+            if orders is not None and job in orders:
+                continue
+            if cancel is not None and not dispatch.again:
+                # The cancel overtook it.
+                self.reports.append(t.TargetEnded(agent, TargetResult(job=job, state="cancelled", ran="no")))
+                continue
             if orders is None:
                 orders = self._pending[agent] = {}
-            if job in orders:
-                continue
             pending = orders[job] = _Pending(order, proof)
             order.left += 1
             link = self.links.get(agent)
             if link is not None and (pending.sent or now_ms < dispatch.expires_ms):
                 self._deliver(link, job, pending, now_ms)
+                if cancel is not None:
+                    self._send(link, m.CancelRun(cancel))
             elif not pending.sent:
                 order.unsent.add(agent)
         if order.left:
             self._orders_due.add(order, order.due_ms)
+
+    def _introduce(self, now_ms: int) -> None:
+        self._unknown = now_ms - self._introduced_ms < INTRODUCED_EVERY_MS
+        if not self._unknown:
+            self._introduced_ms = now_ms
+            self.reports.append(t.RoomStarted(self.room, self._boot))
 
     def _deliver(self, link: Link, job: str, pending: _Pending, now_ms: int) -> None:
         stream = 0

@@ -1,7 +1,8 @@
 """Planted bugs: the proof that the simulator can see. Each is a core with one mistake that somebody could make.
 
 `BUGS` is the table: name → what is wrong, and the cores of a fleet that has it. `simulate(seed,
-cores=BUGS[name].cores)` must break a promise within 1,000 seeds; `scripts/simulate --bugs` searches all of them and prints the seeds.
+cores=BUGS[name].cores)` must break a promise within 1,000 seeds; `scripts/simulate --bugs` searches all of them and
+prints the seeds.
 
 Not here: what the right cores do. Rules: one mistake each, as small as it can be made.
 """
@@ -71,8 +72,9 @@ class _StartsAgainAfterCrash(AgentCore):
     def _recover(self, journal: Iterable[Record]) -> None:
         super()._recover(record for record in journal if type(record) is not Taken)
 
-    def keeper_known(self, jobs: Iterable[dict[str, Any]], *, now: float) -> None:
-        super().keeper_known([job for job in jobs if job["job"] in self.open or job["job"] in self._done], now=now)
+    def keeper_known(self, jobs: Iterable[dict[str, Any]], *, now: float, now_ms: int) -> None:
+        ours = [job for job in jobs if job["job"] in self.open or job["job"] in self._done]
+        super().keeper_known(ours, now=now, now_ms=now_ms)
 
 
 class _KnowsNoIds(AgentCore):

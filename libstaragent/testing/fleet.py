@@ -34,7 +34,7 @@ from libstaragent.testing.fleet_room import RoomProcess, WatchedRoom
 from libstaragent.testing.operators import Operators
 from libstaragent.testing.referee import Referee
 from libstaragent.testing.transport import MemoryNetwork, MemoryTransport
-from libstaragent.testing.weather import FAULTS_END, Trouble, draw_climate, draw_troubles
+from libstaragent.testing.weather import FAULTS_END, ON_A_HOST, Trouble, draw_climate, draw_troubles
 
 ROOM = "room"
 # After the last deadline: an agent repeats a result every 30 s, and its words and their answers have to travel.
@@ -140,7 +140,7 @@ class Fleet:
         """Start the room with nothing in memory, unless it runs."""
         if self.room is None or not self.room.alive:
             self.referee.note("room", "starts")
-            self.room = RoomProcess(self.clock, self.bus, self.referee, ROOM, self.cores.room)
+            self.room = RoomProcess(self.clock, self.bus, self.referee, ROOM, self.cores.room, str(self.clock.now))
 
     def start_keeper(self, host: Host) -> None:
         """Start the host's keeper on its spools, unless it runs."""
@@ -184,7 +184,8 @@ class Fleet:
         host = self.hosts[trouble.host]
         name = host.machine.name
         self.events.append(trouble.kind)
-        self.referee.note(name if "host" in trouble.kind else "weather", f"{trouble.kind} for {trouble.lasts:.2f} s")
+        where = f" on {name}" if trouble.kind in ON_A_HOST else ""
+        self.referee.note("weather", f"{trouble.kind}{where} for {trouble.lasts:.2f} s")
         later = self.clock.now + trouble.lasts
         match trouble.kind:
             case "kill agent":
@@ -235,7 +236,8 @@ class Fleet:
 
     def _kill_keeper(self, host: Host, later: float, *, power: bool) -> None:
         lossy = power or self.climate.lossy_kills
-        if host.keeper is not None and host.keeper.alive:
+        lived = host.keeper is not None and host.keeper.alive
+        if host.keeper is not None and lived:
             host.keeper.kill()
             if lossy:
                 host.machine.spools.crash(self.random)
@@ -246,7 +248,7 @@ class Fleet:
                 command.over = True
             host.machine.commands.clear()
             self._kill_agent(host, True)
-        elif agent is not None and agent.alive:
+        elif lived and agent is not None and agent.alive:
             if self.climate.patient_agent:
                 agent.later(0.001, agent.keeper_lost)
             else:

@@ -214,7 +214,7 @@ class AgentProcess(SimProcess):
         if kind == "known":
             jobs = event["jobs"]
             assert isinstance(jobs, list)
-            self.core.keeper_known(jobs, now=self.clock.now)  # pyright: ignore[reportUnknownArgumentType]
+            self.core.keeper_known(jobs, now=self.clock.now, now_ms=self.clock.now_ms)  # pyright: ignore[reportUnknownArgumentType]
         elif kind != "error":
             self.core.keeper_says(event, now=self.clock.now)
         self._pump()

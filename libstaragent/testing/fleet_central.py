@@ -18,7 +18,7 @@ from typing import Any
 from libstaragent.errors import StarAgentError
 from libstaragent.protocol import trunk as t
 from libstaragent.roles.central import CentralCore, Decision, Ended, Job
-from libstaragent.security.acts import Envelope, Member
+from libstaragent.security.acts import Cancel, Envelope, Member
 from libstaragent.security.signed import Signed
 from libstaragent.testing.clock import ManualClock
 from libstaragent.testing.disk import DiskHealth
@@ -268,6 +268,9 @@ class CentralProcess(SimProcess):
         signed: Signed,
         answer: Answer,
     ) -> None:
+        act = self._verify(signed, self.clock.now_ms).act
+        if isinstance(act, Cancel):
+            self._restore(act.job)
         try:
             self.core.cancel(signed, now_ms=self.clock.now_ms, decision=decision)
         except StarAgentError as error:

@@ -39,14 +39,14 @@ class RoomProcess(SimProcess):
     """See the module."""
 
     def __init__(
-        self, clock: ManualClock, bus: SimBus, referee: Referee, room: str, make: Callable[..., WatchedRoom]
+        self, clock: ManualClock, bus: SimBus, referee: Referee, room: str, make: Callable[..., WatchedRoom], boot: str
     ) -> None:
         super().__init__(clock)
         self._bus = bus
         self._referee = referee
         self._room = room
         self._ends: dict[MemoryTransport, None] = {}
-        self.core = make(room=room, now=clock.now, heartbeat_ms=HEARTBEAT_MS)
+        self.core = make(room=room, now=clock.now, heartbeat_ms=HEARTBEAT_MS, boot=boot)
         bus.subscribe(self, f"orders.{room}", self._ordered)
         self.later(TICK, self._tick)
         self._drain()

@@ -8,7 +8,7 @@ Not here: carrying events out (`fleet`). Rules: a pure function of the `random.R
 
 from __future__ import annotations
 
-__all__ = ("FAULTS_END", "Climate", "Trouble", "draw_climate", "draw_troubles")
+__all__ = ("FAULTS_END", "KINDS", "ON_A_HOST", "Climate", "Trouble", "draw_climate", "draw_troubles")
 
 from random import Random
 
@@ -31,6 +31,20 @@ KINDS: dict[str, int] = {
     "disk trouble": 3,
     "store trouble": 2,
 }
+
+
+ON_A_HOST = frozenset(
+    {
+        "kill agent",
+        "kill keeper",
+        "power loss",
+        "stall network",
+        "cut network",
+        "silence network",
+        "host offline",
+        "disk trouble",
+    }
+)
 
 
 class Climate:

@@ -186,6 +186,7 @@ async def test_the_same_order_again_does_not_run_again(agent: AgentUnderTest, tm
     # What comes after the settling on the same connection is answered after it is on disk.
     assert (await agent.result(agent.run("true"))).state == "ok"
     agent.stop()
+    await agent.restart_room()
     agent.start()
     await agent.up(2)
     agent.dispatch(signed, envelope.id)
