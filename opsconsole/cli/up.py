@@ -16,6 +16,7 @@ import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import anyio
@@ -40,6 +41,9 @@ _LOCAL = ("127.0.0.1", "::1", "localhost")
 
 def run(options: Namespace) -> int:
     """Starts the fleet; returns when it has stopped, or at once with --detach."""
+    # Until the control plane is in the foreground: whoever ends us then must not leave it behind.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end_early)
     file = context_path(Path(options.context) if options.context else None)
     state = _state(options)
     advertise = _advertised(options)
@@ -64,6 +68,10 @@ def run(options: Namespace) -> int:
         if child is not None:
             control_plane.end(child)
         raise
+
+
+def _end_early(number: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def _state(options: Namespace) -> Path:

@@ -102,6 +102,21 @@ def test_a_control_plane_that_dies_ends_up_with_a_code(new_fleet: Any) -> None:
     assert b"SA-1703 control_plane_failed" in err
 
 
+def test_ended_before_it_is_up_it_leaves_no_control_plane(alone: Any, short_tmp: Path) -> None:
+    process = alone.start(
+        *("up", "--state", str(short_tmp / "central"), "--listen", "127.0.0.1:0", "--room-listen", "127.0.0.1:0"),
+        *("--key-file", str(short_tmp / "key"), "--root-key-file", str(short_tmp / "root")),
+        *("--context", str(short_tmp / "context.toml")),
+    )
+    assert process.stderr.readline().startswith(b"founded fleet")
+    process.terminate()
+    process.communicate(timeout=40)
+    # Either the start was cut off (143) or the control plane served already and was stopped in order (0).
+    assert process.returncode in (0, 143)
+    log = short_tmp / "central" / "agentd.log"
+    assert not log.exists() or "stopped" in log.read_text() or "fleet" not in log.read_text()
+
+
 def test_detached_it_goes_on_without_us(new_fleet: Any) -> None:
     new_fleet.stop_up()
     folder = new_fleet.folder
