@@ -82,7 +82,7 @@ class Feed:
         left_out = 0
         # A source may send the output of a job only while somebody looks at it: an empty log is no proof of silence.
         if view.waiting or not view.merged.ring.end:
-            begun = [row.host for row in targets if row.state != "pending"]
+            begun = [row.host for row in targets if row.state != "queued"]
             left_out = max(0, len(begun) - HISTORY_HOSTS)
             for host in begun[:HISTORY_HOSTS]:
                 history.extend(await self._source.output(view.id, host))

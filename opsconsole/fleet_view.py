@@ -37,12 +37,13 @@ LISTED_JOBS = 200
 # A state's glyph and role. States that a newer fleet may send fall to the last line.
 _STATES: dict[str, tuple[str, str]] = {
     "up": ("●", "good"),
-    "stale": ("▲", "warn"),
+    "never": ("▲", "warn"),
     "down": ("✗", "bad"),
     "running": ("▶", "info"),
     "done": ("●", "muted"),
-    "pending": ("○", "muted"),
+    "queued": ("○", "muted"),
     "sent": ("◌", "muted"),
+    "accepted": ("◍", "muted"),
     "ok": ("●", "good"),
     "exit_nonzero": ("✗", "bad"),
     "signalled": ("✗", "bad"),

@@ -204,7 +204,7 @@ class _Followed:
 
 def host_row(host: HostView) -> HostRow:
     """A host as the console shows it."""
-    state: HostState = "up" if host.state == "up" else "down"
+    state: HostState = "up" if host.state == "up" else "never" if host.state == "never" else "down"
     return HostRow(
         id=host.id,
         name=host.name,

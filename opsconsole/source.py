@@ -27,11 +27,13 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-HostState = Literal["up", "down", "stale"]
+from libstaragent.jobs.states import OPEN
+
+HostState = Literal["up", "down", "never"]
 JobState = Literal["running", "done", "cancelled"]
 StreamName = Literal["stdout", "stderr"]
 # The states of a target that has not finished; every other state is terminal.
-IN_FLIGHT = frozenset({"pending", "sent", "running"})
+IN_FLIGHT = frozenset(OPEN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

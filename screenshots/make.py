@@ -38,7 +38,7 @@ def fleet() -> MemorySource:
             os="Debian 12",
             labels=(("role", "web"), ("env", "prod"), *((("canary", ""),) if number in (1, 10) else ())),
             since=NOW - 1 - number % 4 - (90 if number == 7 else 0),
-            state="stale" if number == 7 else "up",
+            state="never" if number == 7 else "up",
         )
         for number in range(1, 19)
     ]

@@ -19,7 +19,7 @@ from opsconsole.sanitize import safe
 from opsconsole.theme import Palette
 from opsconsole.widgets.lines import fit
 
-_STATES = (("up", "●", "good"), ("stale", "▲", "warn"), ("down", "✗", "bad"))
+_STATES = (("up", "●", "good"), ("never", "▲", "warn"), ("down", "✗", "bad"))
 
 
 class Crumbs(Widget):

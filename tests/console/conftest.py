@@ -71,7 +71,7 @@ async def opened(source: MemorySource, *, size: tuple[int, int] = (120, 36), **o
 def small_fleet() -> MemorySource:
     rows = [host(f"web{number:02d}", address=f"10.1.0.{number}", os="Debian 12") for number in range(1, 21)]
     rows.append(host("db01", room="vault", address="10.2.0.1", labels=(("role", "db"), ("env", "prod"))))
-    rows.append(host("db02", room="vault", state="stale", since=NOW - 95))
+    rows.append(host("db02", room="vault", state="never", since=NOW - 95))
     rows.append(host("build01", state="down", since=NOW - 7200))
     return MemorySource(rows)
 

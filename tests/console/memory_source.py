@@ -88,10 +88,10 @@ class MemorySource:
             operator="ops",
             command=" ".join(argv),
             targets=len(names),
-            counts=(("pending", len(names)),),
+            counts=(("queued", len(names)),),
             started=NOW,
         )
-        self.emit([row, *(TargetRow(job=job, host=name, state="pending") for name in names)])
+        self.emit([row, *(TargetRow(job=job, host=name, state="queued") for name in names)])
         return job
 
     async def cancel(self, job: str) -> None:

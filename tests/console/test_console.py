@@ -47,7 +47,7 @@ async def run_job(console: Console, targets: str = "db01", command: str = "uptim
 
 async def test_the_fleet_is_seen_with_glyph_and_word_for_each_state(console: Console) -> None:
     await console.sees("● up")
-    assert "▲ stale" in console.text and "✗ down" in console.text
+    assert "▲ never" in console.text and "✗ down" in console.text
     assert "● 21 up" in console.lines[0] and "demo" in console.lines[0] and "hosts" in console.lines[0]
 
 

@@ -172,12 +172,12 @@ def test_a_large_table_is_sorted_again_at_most_once_a_second() -> None:
 def test_hosts_are_counted_by_state_as_they_change() -> None:
     fleet = FleetView()
     fleet.load_hosts([row("a"), row("b")])
-    fleet.apply([row("a", "down"), row("a", "stale"), row("c")])
-    assert {state: count for state, count in fleet.host_counts.items() if count} == {"up": 2, "stale": 1}
+    fleet.apply([row("a", "down"), row("a", "never"), row("c")])
+    assert {state: count for state, count in fleet.host_counts.items() if count} == {"up": 2, "never": 1}
 
 
 def test_every_state_has_a_glyph_and_a_word() -> None:
-    for state in ("up", "down", "stale", "ok", "agent_lost", "from a newer fleet"):
+    for state in ("up", "down", "never", "ok", "agent_lost", "from a newer fleet"):
         glyph, _, word = state_cell(state).text.partition(" ")
         assert len(glyph) == 1 and word == state.replace("_", " ")
 
@@ -188,14 +188,14 @@ def test_ages_take_four_cells_at_most() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["ok", "exit_nonzero", "unreachable", "pending"]), st.integers(0, 9)), max_size=5
+        st.tuples(st.sampled_from(["ok", "exit_nonzero", "unreachable", "queued"]), st.integers(0, 9)), max_size=5
     )
 )
 def test_a_progress_bar_fills_its_width_and_hides_no_outcome(counts: list[tuple[str, int]]) -> None:
     total = sum(count for _, count in counts) or 1
     parts = progress_bar(counts, total, 20)
     assert sum(cells for _, cells in parts) == 20
-    roles = {state_cell(state).role for state, count in counts if count and state != "pending"}
+    roles = {state_cell(state).role for state, count in counts if count and state != "queued"}
     assert {role for role, cells in parts if role and cells} == roles
 
 
