@@ -43,6 +43,7 @@ AFTERWARDS = 75.0
 CANCEL_PATIENCE = 75.0
 # How late the end of a target may be stored: a tick, a commit, and the bus.
 STORE_LATE_MS = 10_000
+NEVER = float("inf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +73,7 @@ class Outcome:
 class Host:
     """One host: what stays, and the processes that run now."""
 
-    __slots__ = ("agent", "connects", "keeper", "machine", "offline")
+    __slots__ = ("agent", "connects", "keeper", "lost", "machine", "offline")
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -80,6 +81,7 @@ class Host:
         self.keeper: KeeperProcess | None = None
         self.connects = 0
         self.offline = False
+        self.lost = False
 
 
 class Fleet:
@@ -144,13 +146,13 @@ class Fleet:
 
     def start_keeper(self, host: Host) -> None:
         """Start the host's keeper on its spools, unless it runs."""
-        if host.keeper is None or not host.keeper.alive:
+        if not host.lost and (host.keeper is None or not host.keeper.alive):
             self.referee.note(host.machine.name, "keeper starts")
             host.keeper = KeeperProcess(self.clock, self.random, host.machine, self.referee, self.cores.keeper)
 
     def start_agent(self, host: Host) -> None:
         """Start the host's agent on its journal, unless it runs."""
-        if host.agent is None or not host.agent.alive:
+        if not host.lost and (host.agent is None or not host.agent.alive):
             self.referee.note(host.machine.name, "agent starts")
             host.connects += 1
             host.agent = AgentProcess(
@@ -219,11 +221,27 @@ class Fleet:
             case "disk trouble":
                 (host.machine.health.fill if trouble.lasts < 1 else host.machine.health.fail)()
                 self.clock.call_at(later, host.machine.health.mend)
+            case "host lost":
+                self._kill_keeper(host, NEVER, power=True)
+                host.lost = True
+            case "replayed order":
+                self._replay()
             case "store trouble":
                 self.store.health.fill()
                 self.clock.call_at(later, self.store.health.mend)
             case _:
                 raise ValueError(trouble.kind)
+
+    def _replay(self) -> None:
+        room = self.room
+        if room is None or not room.alive or not room.dispatched:
+            return
+        dispatch = self.random.choice(room.dispatched)
+        for agent, _ in dispatch.targets:
+            # Only what ran: what a host refused it may not remember, and no promise says that it does.
+            if (dispatch.job, agent) in self.referee.runs:
+                self.referee.note("weather", f"replays {dispatch.job} to {agent}")
+                room.replay(dispatch, agent)
 
     def _online(self, host: Host) -> None:
         host.offline = False
@@ -253,6 +271,8 @@ class Fleet:
                 agent.later(0.001, agent.keeper_lost)
             else:
                 self.clock.call_later(self.random.random() * 0.05, self._kill_agent, host, False)
+        if later == NEVER:
+            return
         self.clock.call_at(later, self.start_keeper, host)
         self.clock.call_at(later, self.start_agent, host)
 
@@ -316,6 +336,8 @@ class Fleet:
         if self.room is not None and self.room.core.waiting:
             held.append(f"room: {self.room.core.waiting} targets")
         for host in self.hosts:
+            if host.lost:
+                continue
             if host.agent is not None and host.agent.core.open:
                 held.append(f"agent {host.machine.name}: {sorted(host.agent.core.open)}")
             if host.machine.spools.files:
@@ -329,13 +351,17 @@ class Fleet:
             if stored.cancel is None or len(stored.ended) == len(stored.members):
                 continue
             if self.clock.now > max(stored.cancelled_at, FAULTS_END) + CANCEL_PATIENCE:
-                missing = [member.agent for member in stored.members if member.agent not in stored.ended]
+                lost = {host.machine.name for host in self.hosts if host.lost}
+                missing = [member.agent for member in stored.members if member.agent not in {*stored.ended, *lost}]
+                if not missing:
+                    continue
                 self.referee.breaks("a cancelled job ends", f"{identity} on {missing}")
 
     def _check_end(self) -> None:
         breaks = self.referee.breaks
         for identity in self.operators.accepted - set(self.store.jobs):
             breaks("nothing acknowledged is lost", f"job {identity} was accepted, and is not stored")
+        lost = {host.machine.name for host in self.hosts if host.lost}
         healthy_ms = self.clock.now_ms - int((self.clock.now - FAULTS_END) * 1000)
         assert self.central is not None
         for identity, stored in self.store.jobs.items():
@@ -347,6 +373,8 @@ class Fleet:
                 elif entry.received_ms > max(stored.deadline_ms, healthy_ms) + STORE_LATE_MS:
                     breaks("every target ends by its deadline", what)
                 run = self.referee.runs.get((identity, member.agent))
+                if member.agent in lost:
+                    continue
                 if run is not None and run.ended and not self.store.knows(identity, member.agent):
                     breaks("nothing that ran is lost", what)
             job = self.central.core.jobs.get(identity)

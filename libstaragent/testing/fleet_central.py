@@ -288,6 +288,9 @@ class CentralProcess(SimProcess):
         self, decision: Decision, _answers: list[Answer], deliveries: list[SimDelivery], delivery: SimDelivery
     ) -> None:
         deliveries.append(delivery)
+        for report in delivery.batch:
+            if isinstance(report, t.TargetEnded):
+                self._referee.heard(report.agent, report.result)
         self.core.reports(delivery.batch, now_ms=self.clock.now_ms, decision=decision)
         strange, decision.strange = decision.strange, []
         for report in strange:

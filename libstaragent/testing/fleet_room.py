@@ -11,6 +11,7 @@ __all__ = ("RoomProcess", "WatchedRoom")
 from collections.abc import Callable
 
 from libstaragent import codes
+from libstaragent.protocol import messages as m
 from libstaragent.protocol import trunk as t
 from libstaragent.roles.room import Link, RoomCore
 from libstaragent.testing.clock import ManualClock
@@ -34,6 +35,12 @@ class WatchedRoom(RoomCore):
         """Targets that are not settled."""
         return sum(map(len, self._pending.values()))
 
+    def replay(self, dispatch: t.Dispatch, agent: str) -> None:
+        """Send an order that the host has had, as a forgetful room or a thief of one would."""
+        link = self.links.get(agent)
+        if link is not None:
+            self._send(link, m.Run(dispatch.job, dispatch.signed, None, 0))
+
 
 class RoomProcess(SimProcess):
     """See the module."""
@@ -46,6 +53,7 @@ class RoomProcess(SimProcess):
         self._referee = referee
         self._room = room
         self._ends: dict[MemoryTransport, None] = {}
+        self.dispatched: list[t.Dispatch] = []
         self.core = make(room=room, now=clock.now, heartbeat_ms=HEARTBEAT_MS, boot=boot)
         bus.subscribe(self, f"orders.{room}", self._ordered)
         self.later(TICK, self._tick)
@@ -65,6 +73,11 @@ class RoomProcess(SimProcess):
         end.on_data = lambda data: self._received(link, data)
         end.on_lost = lambda: self._lost(link, end)
 
+    def replay(self, dispatch: t.Dispatch, agent: str) -> None:
+        """See `WatchedRoom.replay`."""
+        self.core.replay(dispatch, agent)
+        self._drain()
+
     def _received(self, link: Link, data: bytes) -> None:
         if self.alive:
             self.core.received(link, data, now=self.clock.now, now_ms=self.clock.now_ms)
@@ -79,6 +92,8 @@ class RoomProcess(SimProcess):
 
     def _ordered(self, delivery: SimDelivery) -> None:
         for order in delivery.batch:
+            if isinstance(order, t.Dispatch):
+                self.dispatched.append(order)
             self.core.order(order, now_ms=self.clock.now_ms)
         delivery.acknowledge()
         self._drain()

@@ -68,6 +68,11 @@ class Referee:
 
     # What is said --------------------------------------------------------------------------------------------------
 
+    def heard(self, agent: str, result: TargetResult) -> None:
+        """A host's word has come to central, whether it is stored or comes too late for that."""
+        if result.ran == "no" and (result.job, agent) in self.runs:
+            self.breaks("what is said not to run does not run", f"{result.job}: {agent} says {result.state}, ran=no")
+
     def told(self, agent: str, result: TargetResult, by: str) -> None:
         """A result was said by `by`, or written to the store."""
         key = (result.job, agent)

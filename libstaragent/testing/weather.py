@@ -30,6 +30,7 @@ KINDS: dict[str, int] = {
     "cut bus central": 2,
     "disk trouble": 3,
     "store trouble": 2,
+    "replayed order": 6,
 }
 
 
@@ -42,6 +43,7 @@ ON_A_HOST = frozenset(
         "cut network",
         "silence network",
         "host offline",
+        "host lost",
         "disk trouble",
     }
 )
@@ -55,10 +57,20 @@ class Climate:
         duplicates: the share of bus batches delivered twice.
         reorders: whether the bus keeps the order of batches.
         lossy_kills: whether a killed process loses what it had not synced.
+        loses_a_host: whether one host goes and never comes back.
         patient_agent: whether an agent outlives its keeper, or starts anew as the real shell does.
     """
 
-    __slots__ = ("bus_slowness", "duplicates", "kinds", "lossy_kills", "patient_agent", "reorders", "slowness")
+    __slots__ = (
+        "bus_slowness",
+        "duplicates",
+        "kinds",
+        "loses_a_host",
+        "lossy_kills",
+        "patient_agent",
+        "reorders",
+        "slowness",
+    )
 
     def __init__(self, random: Random) -> None:
         self.slowness = random.choice((1.0, 1.0, 5.0, 20.0))
@@ -67,6 +79,7 @@ class Climate:
         self.reorders = random.random() < 0.4
         self.lossy_kills = random.random() < 0.5
         self.patient_agent = random.random() < 0.3
+        self.loses_a_host = random.random() < 0.06
         share = random.choice((0.15, 0.4, 0.8))
         self.kinds = tuple(kind for kind in KINDS if random.random() < share)
 
@@ -97,4 +110,6 @@ def draw_troubles(random: Random, climate: Climate, hosts: int) -> list[Trouble]
             # Many short ones, some that outlast a whole job.
             lasts = min(0.02 + 20.0 * random.random() ** 3, FAULTS_END - at)
             troubles.append(Trouble(kind, at, int(random.random() * hosts), lasts))
+    if climate.loses_a_host:
+        troubles.append(Trouble("host lost", random.random() * (FAULTS_END - 1), int(random.random() * hosts), 0.0))
     return troubles
