@@ -49,7 +49,7 @@ class DemoFleet:
         self.directory = Path(tempfile.mkdtemp(prefix="opsconsole-demo-"))
         self.context = self.directory / "context.toml"
         self._say = say
-        self._keepers: dict[str, subprocess.Popen[bytes]] = {}
+        self._keepers: dict[str, subprocess.Popen[str]] = {}
         self._up: subprocess.Popen[str] | None = None
         self._warden = subprocess.Popen(
             [sys.executable, "-m", "opsconsole.demo.warden", str(self.directory)],
@@ -105,10 +105,7 @@ class DemoFleet:
         command += ["--listen", "127.0.0.1:0", "--room-listen", "127.0.0.1:0", "--operator", "demo"]
         command += ["--context", str(self.context), "--key-file", str(self.directory / "operator.key")]
         command += ["--root-key-file", str(self.directory / "root.key")]
-        self._up = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=self._log("central"), text=True, start_new_session=True
-        )
-        self._watch(self._up.pid)
+        self._up = self._launch(command, log="central", stdout=subprocess.PIPE)
         assert self._up.stdout is not None
         line = await asyncio.wait_for(asyncio.to_thread(self._up.stdout.readline), PATIENCE)
         if not line:
@@ -123,23 +120,11 @@ class DemoFleet:
         address = context.api.removeprefix("https://").rstrip("/")
         join = [sys.executable, "-m", "agentd", "join", address, "--pin", context.fleet, "--token-file", str(token)]
         async with turns:
-            process = await asyncio.create_subprocess_exec(
-                *join, "--name", name, "--state", state, stdout=subprocess.DEVNULL, stderr=self._log(name)
-            )
-            if await process.wait():
+            joining = self._launch([*join, "--name", name, "--state", state], log=name)
+            if await asyncio.to_thread(joining.wait):
                 raise self._failed(f"joining {name}", name)
-        self._start_agent(name, state)
-
-    def _start_agent(self, name: str, state: str) -> None:
-        keeper = subprocess.Popen(
-            [sys.executable, "-m", "agentd", "agent", "--state", state],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._log(name),
-            start_new_session=True,
-        )
+        keeper = self._launch([sys.executable, "-m", "agentd", "agent", "--state", state], log=name)
         self._keepers[name] = keeper
-        self._watch(keeper.pid)
 
     async def _all_up(self, fleet: Fleet) -> None:
         async with asyncio.timeout(PATIENCE), contextlib.aclosing(fleet.events()) as batches:
@@ -153,9 +138,15 @@ class DemoFleet:
         self._warden.stdin.write(f"{pid}\n")
         self._warden.stdin.flush()
 
-    def _log(self, name: str) -> int:
-        # Given to a child and closed there; ours is closed when this process ends, some seconds later.
-        return os.open(self.directory / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    def _launch(self, command: Sequence[str], *, log: str, stdout: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
+        """A process of the demo, known to the warden before anything else happens."""
+        path = self.directory / f"{log}.log"
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as stderr:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True, text=True
+            )
+        self._watch(process.pid)
+        return process
 
     def _failed(self, what: str, log: str) -> StarAgentError:
         last = (self.directory / f"{log}.log").read_text(errors="replace").strip().splitlines()[-3:]

@@ -187,9 +187,7 @@ def test_ages_take_four_cells_at_most() -> None:
 
 
 @given(
-    st.lists(
-        st.tuples(st.sampled_from(["ok", "exit_nonzero", "unreachable", "queued"]), st.integers(0, 9)), max_size=5
-    )
+    st.lists(st.tuples(st.sampled_from(["ok", "exit_nonzero", "unreachable", "queued"]), st.integers(0, 9)), max_size=5)
 )
 def test_a_progress_bar_fills_its_width_and_hides_no_outcome(counts: list[tuple[str, int]]) -> None:
     total = sum(count for _, count in counts) or 1
