@@ -17,6 +17,7 @@ __all__ = (
     "MemoryNetwork",
     "MemoryTransport",
     "Outcome",
+    "PlainTrust",
     "PlantedBug",
     "Timer",
     "simulate",
@@ -26,3 +27,4 @@ from libstaragent.testing.bugs import BUGS, PlantedBug
 from libstaragent.testing.clock import ManualClock, Timer
 from libstaragent.testing.fleet import Cores, Outcome, simulate
 from libstaragent.testing.transport import MemoryNetwork, MemoryTransport
+from libstaragent.testing.trust import PlainTrust

@@ -20,29 +20,27 @@ from dataclasses import dataclass
 from random import Random
 
 from libstaragent.errors import StarAgentError
-from libstaragent.jobs.states import is_terminal
 from libstaragent.roles.agent import AgentCore
 from libstaragent.roles.central import CentralCore
 from libstaragent.roles.keeper import KeeperCore
 from libstaragent.security.acts import Member
 from libstaragent.testing.clock import ManualClock
-from libstaragent.testing.fleet_agent import AgentProcess, PlainVerifier, plain_envelope
+from libstaragent.testing.fleet_agent import AgentProcess
 from libstaragent.testing.fleet_bus import SimBus
 from libstaragent.testing.fleet_central import CentralProcess, SimStore
+from libstaragent.testing.fleet_checks import check_cancels, check_end, leftovers
 from libstaragent.testing.fleet_keeper import KeeperProcess, Machine
 from libstaragent.testing.fleet_room import RoomProcess, WatchedRoom
 from libstaragent.testing.operators import Operators
 from libstaragent.testing.referee import Referee
 from libstaragent.testing.transport import MemoryNetwork, MemoryTransport
+from libstaragent.testing.trust import PlainTrust
 from libstaragent.testing.weather import FAULTS_END, ON_A_HOST, Trouble, draw_climate, draw_troubles
 
 ROOM = "room"
 # After the last deadline: an agent repeats a result every 30 s, and its words and their answers have to travel.
 AFTERWARDS = 75.0
-# A cancelled job has ended so long after the faults: a half-open connection is found out after 45 s, then the kill.
-CANCEL_PATIENCE = 75.0
-# How late the end of a target may be stored: a tick, a commit, and the bus.
-STORE_LATE_MS = 10_000
+# Of what is never started again.
 NEVER = float("inf")
 
 
@@ -70,7 +68,7 @@ class Outcome:
     events: tuple[str, ...]
 
 
-class Host:
+class _Host:
     """One host: what stays, and the processes that run now."""
 
     __slots__ = ("agent", "connects", "keeper", "lost", "machine", "offline")
@@ -87,7 +85,8 @@ class Host:
 class Fleet:
     """See the module."""
 
-    def __init__(self, seed: int, *, cores: Cores, hosts: int, jobs: int, tracing: bool) -> None:
+    def __init__(self, seed: int, *, cores: Cores, hosts: int, jobs: int, tracing: bool, trust: PlainTrust) -> None:
+        self.trust = trust
         self.random = Random(seed)
         self.clock = ManualClock()
         self.referee = Referee(self.clock, tracing=tracing)
@@ -102,7 +101,7 @@ class Fleet:
             reorders=self.climate.reorders,
         )
         self.store = SimStore(self.clock, self.referee)
-        self.hosts = [Host(Machine(f"agent{number}")) for number in range(1, hosts + 1)]
+        self.hosts = [_Host(Machine(f"AGENT{number}".rjust(26, "0"))) for number in range(1, hosts + 1)]
         self.members = {
             host.machine.name: Member(host.machine.name, f"host{number}", ROOM)
             for number, host in enumerate(self.hosts, 1)
@@ -115,7 +114,7 @@ class Fleet:
         for host in self.hosts:
             self.start_keeper(host)
             self.start_agent(host)
-        self.operators = Operators(self.clock, self.random, self.referee, tuple(self.members.values()), jobs)
+        self.operators = Operators(self.clock, self.random, self.referee, trust, tuple(self.members.values()), jobs)
         self.operators.central_of = lambda: self.central if self.central is not None and self.central.alive else None
         for trouble in draw_troubles(self.random, self.climate, hosts):
             self.clock.call_at(trouble.at, self._begin, trouble)
@@ -133,7 +132,7 @@ class Fleet:
                 self.store,
                 self.referee,
                 make=self.cores.central,
-                verify=plain_envelope,
+                verify=self.trust.verify,
                 known=self.members,
                 acknowledge_early=self.cores.acknowledge_early,
             )
@@ -144,13 +143,13 @@ class Fleet:
             self.referee.note("room", "starts")
             self.room = RoomProcess(self.clock, self.bus, self.referee, ROOM, self.cores.room, str(self.clock.now))
 
-    def start_keeper(self, host: Host) -> None:
+    def start_keeper(self, host: _Host) -> None:
         """Start the host's keeper on its spools, unless it runs."""
         if not host.lost and (host.keeper is None or not host.keeper.alive):
             self.referee.note(host.machine.name, "keeper starts")
             host.keeper = KeeperProcess(self.clock, self.random, host.machine, self.referee, self.cores.keeper)
 
-    def start_agent(self, host: Host) -> None:
+    def start_agent(self, host: _Host) -> None:
         """Start the host's agent on its journal, unless it runs."""
         if not host.lost and (host.agent is None or not host.agent.alive):
             self.referee.note(host.machine.name, "agent starts")
@@ -165,10 +164,10 @@ class Fleet:
                 keeper_of=lambda: host.keeper if host.keeper is not None and host.keeper.alive else None,
                 on_settled=lambda job: self._settled(job, host.machine.name),
                 connects=host.connects,
-                verifier=PlainVerifier(),
+                verifier=self.trust.verifier(self.members[host.machine.name]),
             )
 
-    def _dial(self, host: Host, agent: AgentProcess) -> MemoryTransport | None:
+    def _dial(self, host: _Host, agent: AgentProcess) -> MemoryTransport | None:
         room = self.room
         if host.offline or room is None or not room.alive or self.network.is_stalled(host.machine.name):
             return None
@@ -243,16 +242,16 @@ class Fleet:
                 self.referee.note("weather", f"replays {dispatch.job} to {agent}")
                 room.replay(dispatch, agent)
 
-    def _online(self, host: Host) -> None:
+    def _online(self, host: _Host) -> None:
         host.offline = False
 
-    def _kill_agent(self, host: Host, lossy: bool) -> None:
+    def _kill_agent(self, host: _Host, lossy: bool) -> None:
         if host.agent is not None and host.agent.alive:
             host.agent.kill()
             if lossy:
                 host.machine.journal.crash(self.random)
 
-    def _kill_keeper(self, host: Host, later: float, *, power: bool) -> None:
+    def _kill_keeper(self, host: _Host, later: float, *, power: bool) -> None:
         lossy = power or self.climate.lossy_kills
         lived = host.keeper is not None and host.keeper.alive
         if host.keeper is not None and lived:
@@ -293,12 +292,12 @@ class Fleet:
                 while not broken and clock.step(look):
                     continue
                 clock.now = max(clock.now, look)
-                self._check_cancels()
+                check_cancels(self)
                 if self._settled_down() or clock.now > self._last_moment():
                     break
                 look += 1.0
             if not broken:
-                self._check_end()
+                check_end(self)
         except StarAgentError as error:
             self.referee.breaks("cores raise nothing", str(error))
 
@@ -325,76 +324,28 @@ class Fleet:
         return (
             self.operators.done
             and all(len(stored.ended) == len(stored.members) for stored in self.store.jobs.values())
-            and not self.leftovers()
+            and not leftovers(self)
         )
-
-    def leftovers(self) -> list[str]:
-        """What is still held in memory somewhere."""
-        held: list[str] = []
-        if self.bus.unacknowledged:
-            held.append(f"bus: {self.bus.unacknowledged} batches")
-        if self.room is not None and self.room.core.waiting:
-            held.append(f"room: {self.room.core.waiting} targets")
-        for host in self.hosts:
-            if host.lost:
-                continue
-            if host.agent is not None and host.agent.core.open:
-                held.append(f"agent {host.machine.name}: {sorted(host.agent.core.open)}")
-            if host.machine.spools.files:
-                held.append(f"keeper {host.machine.name}: {sorted(host.machine.spools.files)}")
-        return held
-
-    # The end -------------------------------------------------------------------------------------------------------
-
-    def _check_cancels(self) -> None:
-        for identity, stored in self.store.jobs.items():
-            if stored.cancel is None or len(stored.ended) == len(stored.members):
-                continue
-            if self.clock.now > max(stored.cancelled_at, FAULTS_END) + CANCEL_PATIENCE:
-                lost = {host.machine.name for host in self.hosts if host.lost}
-                missing = [member.agent for member in stored.members if member.agent not in {*stored.ended, *lost}]
-                if not missing:
-                    continue
-                self.referee.breaks("a cancelled job ends", f"{identity} on {missing}")
-
-    def _check_end(self) -> None:
-        breaks = self.referee.breaks
-        for identity in self.operators.accepted - set(self.store.jobs):
-            breaks("nothing acknowledged is lost", f"job {identity} was accepted, and is not stored")
-        lost = {host.machine.name for host in self.hosts if host.lost}
-        healthy_ms = self.clock.now_ms - int((self.clock.now - FAULTS_END) * 1000)
-        assert self.central is not None
-        for identity, stored in self.store.jobs.items():
-            for member in stored.members:
-                entry = stored.ended.get(member.agent)
-                what = f"{identity} on {member.agent}"
-                if entry is None:
-                    breaks("every target ends", what)
-                elif entry.received_ms > max(stored.deadline_ms, healthy_ms) + STORE_LATE_MS:
-                    breaks("every target ends by its deadline", what)
-                run = self.referee.runs.get((identity, member.agent))
-                if member.agent in lost:
-                    continue
-                if run is not None and run.ended and not self.store.knows(identity, member.agent):
-                    breaks("nothing that ran is lost", what)
-            job = self.central.core.jobs.get(identity)
-            if job is not None:
-                said = {agent: entry.result.state for agent, entry in stored.ended.items()}
-                if job.states != said or sum(job.counts.values()) != len(stored.members) or job.open:
-                    breaks("the counts add up", f"{identity}: {job.counts}, stored {said}")
-                if any(job.counts.get(state, 0) != list(said.values()).count(state) for state in job.counts):
-                    breaks("the counts add up", f"{identity}: {job.counts}, stored {said}")
-                if not all(map(is_terminal, job.counts)):
-                    breaks("the counts add up", f"{identity}: {job.counts}")
-        for held in self.leftovers():
-            breaks("nobody holds on to anything", held)
 
 
 def simulate(
-    seed: int, *, cores: Cores | None = None, hosts: int = 3, jobs: int = 10, tracing: bool = False
+    seed: int,
+    *,
+    cores: Cores | None = None,
+    hosts: int = 3,
+    jobs: int = 10,
+    tracing: bool = False,
+    trust: PlainTrust | None = None,
 ) -> Outcome:
     """One run. It never raises for what the fleet does wrong: that is in `Outcome.broken`."""
-    fleet = Fleet(seed, cores=cores if cores is not None else Cores(), hosts=hosts, jobs=jobs, tracing=tracing)
+    fleet = Fleet(
+        seed,
+        cores=cores if cores is not None else Cores(),
+        hosts=hosts,
+        jobs=jobs,
+        tracing=tracing,
+        trust=trust if trust is not None else PlainTrust(),
+    )
     fleet.run()
     return Outcome(
         seed=seed,

@@ -1,28 +1,22 @@
 """An agent's thin shell in the simulator: the real `AgentCore` between a simulated room, keeper and disk.
 
-As in `agentd.agent.loop`: every input, then the effects in their order, then what is to be sent. Signatures are not
-what is searched here, so its verifier only reads the envelope and its age; the structs are real.
+As in `agentd.agent.loop`: every input, then the effects in their order, then what is to be sent. What it
+believes is its verifier's affair (`trust`).
 """
 
 from __future__ import annotations
 
-__all__ = ("AgentProcess", "PlainVerifier", "plain_envelope", "plain_signed")
+__all__ = ("AgentProcess",)
 
 from collections.abc import Callable
 from random import Random
 
-import msgspec
-
-from libstaragent import codes
 from libstaragent.errors import StarAgentError
 from libstaragent.jobs.journal import Done
 from libstaragent.model.result import Output, encode_records
 from libstaragent.roles.agent import AgentCore
 from libstaragent.roles.agent_effects import Effect, Follow, Persist, ReadSpool, ToKeeper, Verifier
-from libstaragent.security.acts import Envelope
 from libstaragent.security.authority import terminal_state
-from libstaragent.security.membership import Proof
-from libstaragent.security.signed import Signed
 from libstaragent.testing.clock import ManualClock
 from libstaragent.testing.disk import sync_time
 from libstaragent.testing.fleet_keeper import KeeperProcess, Machine
@@ -33,48 +27,6 @@ from libstaragent.testing.transport import MemoryTransport
 TICK = 1.0
 # The longest pause between two tries to reach the room; shorter than an agent's, for the sake of short runs.
 BACKOFF_LAST = 4.0
-
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Envelope)
-
-
-def plain_signed(envelope: Envelope) -> Signed:
-    """The envelope with a key and signature of zeros, for a `PlainVerifier`."""
-    return Signed(payload=_encoder.encode(envelope), key=bytes(32), signature=bytes(64))
-
-
-def plain_envelope(signed: Signed, now_ms: int) -> Envelope:
-    """What `plain_signed` was given. Raises ENVELOPE_EXPIRED."""
-    envelope = _decoder.decode(signed.payload)
-    if now_ms >= envelope.expires:
-        raise codes.ENVELOPE_EXPIRED.error()
-    return envelope
-
-
-class PlainVerifier(Verifier):
-    """Believes every envelope that has not expired."""
-
-    def verify(self, signed: Signed, proof: Proof | None, now_ms: int) -> Envelope:
-        """See `Verifier`."""
-        return plain_envelope(signed, now_ms)
-
-    def take_rosters(self, revisions: tuple[Signed, ...], now_ms: int) -> Signed | None:
-        """See `Verifier`."""
-        return None
-
-    @property
-    def roster_revision(self) -> int:
-        """See `Verifier`."""
-        return 1
-
-    @property
-    def highest_ms(self) -> int:
-        """See `Verifier`."""
-        return 0
-
-    def may_forget(self, expires_ms: int) -> bool:
-        """See `Verifier`."""
-        return False
 
 
 class AgentProcess(SimProcess):

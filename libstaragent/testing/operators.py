@@ -14,9 +14,9 @@ from libstaragent.model.ids import new_ulid
 from libstaragent.security.acts import Act, Cancel, Envelope, Exec, Member, TargetList
 from libstaragent.security.signed import Signed
 from libstaragent.testing.clock import ManualClock
-from libstaragent.testing.fleet_agent import plain_signed
 from libstaragent.testing.fleet_central import CentralProcess
 from libstaragent.testing.referee import Referee
+from libstaragent.testing.trust import OPERATOR, PlainTrust
 
 # Jobs come within so many seconds, while things go wrong.
 SUBMIT_WITHIN = 20.0
@@ -31,11 +31,18 @@ class Operators:
     """See the module. `accepted` are the jobs that central said are taken; `central_of` is set by the fleet."""
 
     def __init__(
-        self, clock: ManualClock, random: Random, referee: Referee, members: Sequence[Member], jobs: int
+        self,
+        clock: ManualClock,
+        random: Random,
+        referee: Referee,
+        trust: PlainTrust,
+        members: Sequence[Member],
+        jobs: int,
     ) -> None:
         self._clock = clock
         self._random = random
         self._referee = referee
+        self._trust = trust
         self._members = members
         self.central_of: Callable[[], CentralProcess | None] = lambda: None
         self.accepted: set[str] = set()
@@ -78,8 +85,8 @@ class Operators:
         identity = new_ulid(now_ms, self._random.randbytes(10))
         envelope = Envelope(
             id=identity,
-            fleet="0" * 64,
-            operator="ann",
+            fleet=self._trust.fleet,
+            operator=OPERATOR,
             act=act,
             targets=None if members is None else TargetList("*", members),
             issued=now_ms,
@@ -87,7 +94,7 @@ class Operators:
             expires=expires,
             roster=1,
         )
-        return plain_signed(envelope), identity
+        return self._trust.sign(envelope), identity
 
     def _submit(self, signed: Signed, identity: str, expires: int, watch: bool, cancel_after: float | None) -> None:
         answered = False

@@ -15,6 +15,8 @@ from libstaragent.testing.clock import ManualClock
 
 # A command may be a little late after its envelope expired: it was let in before, and disks take their time.
 START_LATE_MS = 6_000
+# Ids of simulated hosts are ULIDs with a name at the end; people want the name.
+_PADDING = "0" * 20
 # States that only a command that ran to its end has.
 _REAL_ENDS = ("ok", "exit_nonzero", "signalled", "timeout", "oom")
 
@@ -44,7 +46,8 @@ class Referee:
     def note(self, who: str, what: str) -> None:
         """A line for the trace."""
         if self._tracing:
-            self.trace.append(f"{self._clock.now:9.3f}  {who:<12}  {what}")
+            line = f"{self._clock.now:9.3f}  {who.removeprefix(_PADDING):<12}  {what.replace(_PADDING, '')}"
+            self.trace.append(line)
 
     def breaks(self, promise: str, what: str) -> None:
         """A promise does not hold."""

@@ -11,7 +11,18 @@ from collections import Counter
 
 import pytest
 
-from libstaragent.testing import BUGS, Outcome, simulate
+from libstaragent.roles.agent_effects import Verifier
+from libstaragent.security.acts import Envelope, Member
+from libstaragent.security.authority import verify_act
+from libstaragent.security.clock import TimeJudge
+from libstaragent.security.envelope import sign
+from libstaragent.security.membership import Proof
+from libstaragent.security.roster import Operator, Roster
+from libstaragent.security.signed import Signed
+from libstaragent.security.signing import public_key
+from libstaragent.testing import BUGS, Outcome, PlainTrust, simulate
+from libstaragent.testing.clock import EPOCH_MS
+from libstaragent.testing.trust import OPERATOR
 from libstaragent.testing.weather import KINDS
 
 SEEDS = 300
@@ -65,3 +76,72 @@ def test_the_command_prints_the_seed_that_breaks_a_promise() -> None:
     )
     assert told.returncode == 1
     assert "BROKEN" in told.stdout and "seeds/s" in told.stdout
+
+
+KEY = b"operator".ljust(32, b".")
+ROSTER = Roster(
+    root=public_key(b"root".ljust(32, b".")),
+    revision=1,
+    previous=bytes(32),
+    issued=EPOCH_MS,
+    valid_until=EPOCH_MS + 3_600_000,
+    ca=(b"c" * 32,),
+    operators=(Operator(OPERATOR, public_key(KEY), ("operator",)),),
+)
+
+
+class RealTrust(PlainTrust):
+    fleet = ROSTER.fleet
+
+    def __init__(self) -> None:
+        self.verified_by_hosts = 0
+
+    def sign(self, envelope: Envelope) -> Signed:
+        return sign(envelope, KEY)
+
+    def verify(self, signed: Signed, now_ms: int) -> Envelope:
+        return self.judge(signed, None, None, now_ms, TimeJudge())
+
+    def verifier(self, member: Member) -> Verifier:
+        return RealVerifier(self, member)
+
+    def judge(
+        self, signed: Signed, me: Member | None, proof: Proof | None, now_ms: int, time_judge: TimeJudge
+    ) -> Envelope:
+        return verify_act(
+            signed,
+            roster=ROSTER,
+            fleet=ROSTER.fleet,
+            me=me,
+            proof=proof,
+            local_ms=now_ms,
+            time_judge=time_judge,
+            boot_nonce=b"boot",
+            evaluate=None,
+        )
+
+
+class RealVerifier(Verifier):
+    roster_revision = 1
+    highest_ms = 0
+
+    def __init__(self, trust: RealTrust, member: Member) -> None:
+        self._trust = trust
+        self._member = member
+        self._judge = TimeJudge()
+
+    def verify(self, signed: Signed, proof: Proof | None, now_ms: int) -> Envelope:
+        envelope = self._trust.judge(signed, self._member, proof, now_ms, self._judge)
+        self._trust.verified_by_hosts += 1
+        return envelope
+
+    def may_forget(self, expires_ms: int) -> bool:
+        return self._judge.may_forget(expires_ms)
+
+
+def test_the_fleet_keeps_its_promises_with_real_signatures() -> None:
+    trust = RealTrust()
+    outcomes = [simulate(seed, trust=trust) for seed in range(20)]
+    assert {outcome.seed: outcome.broken for outcome in outcomes if outcome.broken} == {}
+    assert sum(outcome.ran for outcome in outcomes) > 100
+    assert trust.verified_by_hosts >= sum(outcome.ran for outcome in outcomes)

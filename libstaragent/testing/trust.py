@@ -1,0 +1,75 @@
+"""Who signs and who verifies in a simulated fleet.
+
+By default nobody does: signatures are not what the simulator searches, and Ed25519 would be most of its time. The
+structs are real, the key and the signature are zeros, and only an envelope's age is judged. A test may put real keys
+in by overriding the three methods.
+"""
+
+from __future__ import annotations
+
+__all__ = ("PlainTrust",)
+
+import msgspec
+
+from libstaragent import codes
+from libstaragent.roles.agent_effects import Verifier
+from libstaragent.security.acts import Envelope, Member
+from libstaragent.security.membership import Proof
+from libstaragent.security.signed import Signed
+
+# What envelopes name where nobody checks it.
+FLEET = "0" * 64
+OPERATOR = "ann"
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Envelope)
+
+
+class PlainTrust:
+    """See the module."""
+
+    fleet = FLEET
+
+    def sign(self, envelope: Envelope) -> Signed:
+        """An operator signs."""
+        return Signed(payload=_encoder.encode(envelope), key=bytes(32), signature=bytes(64))
+
+    def verify(self, signed: Signed, now_ms: int) -> Envelope:
+        """Central looks at what it is given. Raises StarAgentError."""
+        envelope = _decoder.decode(signed.payload)
+        if now_ms >= envelope.expires:
+            raise codes.ENVELOPE_EXPIRED.error()
+        return envelope
+
+    def verifier(self, member: Member) -> Verifier:
+        """What a host's agent verifies with, from its start on."""
+        return _PlainVerifier(self)
+
+
+class _PlainVerifier(Verifier):
+    """Believes what its trust believes."""
+
+    def __init__(self, trust: PlainTrust) -> None:
+        self._trust = trust
+
+    def verify(self, signed: Signed, proof: Proof | None, now_ms: int) -> Envelope:
+        """See `Verifier`."""
+        return self._trust.verify(signed, now_ms)
+
+    def take_rosters(self, revisions: tuple[Signed, ...], now_ms: int) -> Signed | None:
+        """See `Verifier`."""
+        return None
+
+    @property
+    def roster_revision(self) -> int:
+        """See `Verifier`."""
+        return 1
+
+    @property
+    def highest_ms(self) -> int:
+        """See `Verifier`."""
+        return 0
+
+    def may_forget(self, expires_ms: int) -> bool:
+        """See `Verifier`."""
+        return False
