@@ -208,9 +208,21 @@ class SpoolReader:
         return first, omitted, last
 
     def follow(self, offset: int) -> tuple[Records, int, int]:
-        """(records from `offset` on, the offset to ask for next, bytes missed because the ring went on)."""
+        """(records from `offset` on, the offset to ask for next, bytes missed before them because the ring went on).
+
+        They end where the next gap is, so that all that was missed was missed before the first of them.
+        """
         head, tail = self._ends()
-        return records_from(head + tail, offset)
+        unbroken: list[Block] = []
+        at = offset
+        for block in head + tail:
+            if block.end <= at:
+                continue
+            if unbroken and block.offset > at:
+                break
+            unbroken.append(block)
+            at = block.end
+        return records_from(unbroken, offset)
 
     def end(self) -> int:
         """The offset after the newest output."""

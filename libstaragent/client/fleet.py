@@ -248,7 +248,7 @@ class Fleet:
 
     async def submit(self, submission: JobSubmission) -> Job:
         """Sends what was signed; sent again it is the same job."""
-        answer = await self.transport.post("/v1/jobs", _encode(submission), JobAnswer)
+        answer = await self.transport.post("/v1/jobs", msgspec.json.encode(submission), JobAnswer)
         return Job(self, answer.job)
 
     async def issue_token(
@@ -315,7 +315,9 @@ class Fleet:
         signer = await self._signing()
         submission = signer.cancel(job, now_ms=_now_ms(), random=os.urandom(ULID_RANDOM_BYTES))
         path = f"/v1/jobs/{_segment(job)}/cancel"
-        answer = await self.transport.post(path, _encode(submission), JobAnswer, seconds=READ_SECONDS)
+        answer = await self.transport.post(
+            path, msgspec.json.encode(submission.envelope), JobAnswer, seconds=READ_SECONDS
+        )
         return answer.job
 
     # Keys -------------------------------------------------------------------------------------------------------------
@@ -337,11 +339,6 @@ class Fleet:
 
     async def _bearer(self, again: bool) -> str:
         return await self._login.bearer(again)
-
-
-def _encode(submission: JobSubmission) -> bytes:
-    """The JSON to send: the bare envelope where it names its hosts, as `opsconsole sign` prints it."""
-    return msgspec.json.encode(submission.envelope if submission.members is None else submission)
 
 
 def _segment(text: str) -> str:

@@ -328,6 +328,16 @@ class Site:
         files = [*sorted(self.folder.glob("*.log")), self.state / "agentd.log"]
         return "\n".join(f"--- {file.name}\n{file.read_text()[-2000:]}" for file in files if file.exists())
 
+    @staticmethod
+    def process_handle(pid: int) -> contextlib.AbstractContextManager[int]:
+        """A pidfd; see `process_handle`."""
+        return process_handle(pid)
+
+    @staticmethod
+    def gone(handle: int) -> bool:
+        """Whether the process of a pidfd has ended, or does within our patience."""
+        return gone(handle)
+
     # Its end ----------------------------------------------------------------------------------------------------------
 
     def end(self) -> None:
