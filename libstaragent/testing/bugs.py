@@ -23,7 +23,8 @@ from libstaragent.protocol import trunk as t
 from libstaragent.roles import keeper_effects as act
 from libstaragent.roles.agent import AgentCore
 from libstaragent.roles.agent_effects import ToKeeper
-from libstaragent.roles.central import CentralCore, Decision, Job
+from libstaragent.roles.central import CentralCore
+from libstaragent.roles.central_state import Decision, Job
 from libstaragent.roles.keeper import KeeperCore
 from libstaragent.testing.fleet import Cores
 from libstaragent.testing.fleet_room import WatchedRoom
@@ -97,6 +98,22 @@ class _ForgetsThatItWasAgain(WatchedRoom):
         super()._dispatch(msgspec.structs.replace(dispatch, again=False), now_ms)
 
 
+class _DeliversAgain(WatchedRoom):
+    def _dispatch(self, dispatch: t.Dispatch, now_ms: int) -> None:
+        self._seen.clear()
+        super()._dispatch(dispatch, now_ms)
+
+
+class _TakesOrdersOfOthers(WatchedRoom):
+    def _dispatch(self, dispatch: t.Dispatch, now_ms: int) -> None:
+        super()._dispatch(msgspec.structs.replace(dispatch, boot=self._boot), now_ms)
+
+
+class _StartsExpired(AgentCore):
+    def keeper_known(self, jobs: Iterable[dict[str, Any]], *, now: float, now_ms: int) -> None:
+        super().keeper_known(jobs, now=now, now_ms=0)
+
+
 class _LosesCancelOnReconnect(WatchedRoom):
     def _hello(self, link: Any, hello: m.Hello, now: float, now_ms: int) -> None:
         kept, self._cancels = self._cancels, {}
@@ -159,6 +176,15 @@ BUGS: dict[str, PlantedBug] = {
     "result-said-once": PlantedBug("the agent does not repeat a result", Cores(agent=_SaysResultOnce)),
     "again-forgotten": PlantedBug(
         "the room says undelivered of what an earlier room sent", Cores(room=_ForgetsThatItWasAgain)
+    ),
+    "delivers-again": PlantedBug(
+        "the room takes an order that the bus repeats for a new one", Cores(room=_DeliversAgain)
+    ),
+    "orders-of-others": PlantedBug(
+        "the room takes orders that were given to an earlier room process", Cores(room=_TakesOrdersOfOthers)
+    ),
+    "starts-expired": PlantedBug(
+        "the agent starts what expired while it waited for its keeper", Cores(agent=_StartsExpired)
     ),
     "cancel-lost-on-reconnect": PlantedBug(
         "the room does not repeat a cancel to a host that comes back", Cores(room=_LosesCancelOnReconnect)

@@ -17,7 +17,8 @@ from typing import Any
 
 from libstaragent.errors import StarAgentError
 from libstaragent.protocol import trunk as t
-from libstaragent.roles.central import CentralCore, Decision, Ended, Job
+from libstaragent.roles.central import CentralCore
+from libstaragent.roles.central_state import Decision, Ended, Job
 from libstaragent.security.acts import Cancel, Envelope, Member
 from libstaragent.security.signed import Signed
 from libstaragent.testing.clock import ManualClock

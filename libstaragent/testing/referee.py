@@ -13,8 +13,8 @@ __all__ = ("RealRun", "Referee")
 from libstaragent.model.result import TargetResult
 from libstaragent.testing.clock import ManualClock
 
-# A command may be a little late after its envelope expired: it was let in before, and disks take their time.
-START_LATE_MS = 6_000
+# A command may be a little late after its envelope expired: it was let in before, and two fsyncs take a second each at most.
+START_LATE_MS = 2_500
 # Ids of simulated hosts are ULIDs with a name at the end; people want the name.
 _PADDING = "0" * 20
 # States that only a command that ran to its end has.
