@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from libstaragent import codes
 from libstaragent.model.api import HostView
 from libstaragent.model.host import HostFacts
-from libstaragent.roles.central import HostState
+from libstaragent.roles.central_state import HostState
 from libstaragent.security.acts import Member
 
 

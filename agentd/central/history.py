@@ -21,7 +21,7 @@ from agentd.store.ops import InsertTarget
 from agentd.store.reader import Reader
 from agentd.store.results import output_of, result_of
 from libstaragent.model.api import JobView, TargetPage, TargetView
-from libstaragent.roles.central import Job
+from libstaragent.roles.central_state import Job
 from libstaragent.security.acts import Member
 from libstaragent.security.envelope import open_signed
 from libstaragent.security.signed import Signed

@@ -16,7 +16,8 @@ from agentd.central.hub import Hub
 from agentd.central.views import job_view, open_view, target_view
 from libstaragent.model.api import HostChanged, JobChanged, OutputLive, TargetChanged
 from libstaragent.protocol import trunk as t
-from libstaragent.roles.central import CentralCore, Decision, Job
+from libstaragent.roles.central import CentralCore
+from libstaragent.roles.central_state import Decision, Job
 
 
 class News:

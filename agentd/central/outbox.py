@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from agentd.bus import Bus, orders_subject
 from agentd.central.trust import RosterBook
 from libstaragent.protocol import trunk as t
-from libstaragent.roles.central import Decision
+from libstaragent.roles.central_state import Decision
 
 
 class Outbox:

@@ -13,7 +13,7 @@ from typing import Any
 from agentd.bus import Delivery
 from agentd.store.ops import Op
 from libstaragent.errors import StarAgentError
-from libstaragent.roles.central import Decision
+from libstaragent.roles.central_state import Decision
 
 Done = Callable[[StarAgentError | None], None]
 

@@ -25,7 +25,8 @@ from agentd.store.writer import Lane
 from libstaragent import codes
 from libstaragent.errors import StarAgentError
 from libstaragent.protocol import trunk as t
-from libstaragent.roles.central import CentralCore, Decision
+from libstaragent.roles.central import CentralCore
+from libstaragent.roles.central_state import Decision
 
 log = logging.getLogger("agentd.central")
 

@@ -37,7 +37,8 @@ from agentd.store.store import Store
 from libstaragent import codes
 from libstaragent.errors import StarAgentError
 from libstaragent.protocol import trunk as t
-from libstaragent.roles.central import CentralCore, Decision, Job
+from libstaragent.roles.central import CentralCore
+from libstaragent.roles.central_state import Decision, Job
 from libstaragent.security.signed import Signed
 
 log = logging.getLogger("agentd.central")

@@ -12,7 +12,7 @@ import shlex
 
 from libstaragent.model.api import JobView, OutputView, TargetView
 from libstaragent.model.result import Output, TargetResult
-from libstaragent.roles.central import Job
+from libstaragent.roles.central_state import Job
 from libstaragent.security.acts import Envelope, Exec, Member
 
 # A list shows one line of a command; the whole is in the envelope.

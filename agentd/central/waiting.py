@@ -10,7 +10,7 @@ __all__ = ("WAITED_TARGETS", "Waiter", "Waiters")
 
 import asyncio
 
-from libstaragent.roles.central import Decision, Ended, Job
+from libstaragent.roles.central_state import Decision, Ended, Job
 
 # Results that a waiting caller gets with its answer; beyond it they are read in pages.
 WAITED_TARGETS = 100

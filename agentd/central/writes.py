@@ -15,7 +15,7 @@ from agentd.central.views import command_text, expression_of
 from agentd.store.ops import FinishJob, InsertAmendment, InsertCancel, InsertJob, Op, UpdateHost
 from agentd.store.results import target_ops
 from libstaragent.protocol import trunk as t
-from libstaragent.roles.central import Decision, Job
+from libstaragent.roles.central_state import Decision, Job
 from libstaragent.security.envelope import open_signed
 
 _pack = msgspec.msgpack.Encoder().encode

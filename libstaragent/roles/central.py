@@ -17,143 +17,22 @@ Times are wall-clock ms by central's clock, except those inside results, which a
 
 from __future__ import annotations
 
-__all__ = ("GRACE_MS", "CentralCore", "Decision", "Ended", "HostState", "Job")
+__all__ = ("CentralCore",)
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
-
-from msgspec import Struct
 
 from libstaragent import codes
 from libstaragent.jobs.states import advances, is_terminal
 from libstaragent.model.result import TargetResult, failed_result
 from libstaragent.protocol import trunk as t
+from libstaragent.roles.central_state import Decision, Ended, HostState, Job
 from libstaragent.security.acts import Cancel, Envelope, Exec, Member, TargetList, TargetRoot
 from libstaragent.security.membership import MembershipTree
 from libstaragent.security.signed import Signed
 
-# Beyond expiry and timeout: the kill's own grace, a result read from disk, one reconnect of the agent and one resend.
-GRACE_MS = 60_000
 # Finished jobs whose targets are kept in memory, to recognise a result that comes again.
 RECENT_JOBS = 256
-
-
-class Job:
-    """One job in memory. `states` has one entry a target; `ended_at` is None while a target is open."""
-
-    __slots__ = (
-        "cancel",
-        "counts",
-        "deadline_ms",
-        "deliver_by_ms",
-        "ended_at",
-        "envelope",
-        "id",
-        "members",
-        "open",
-        "operator",
-        "signed",
-        "source",
-        "states",
-        "submitted_ms",
-        "watched",
-    )
-
-    def __init__(
-        self, envelope: Envelope, signed: Signed, members: Sequence[Member], *, source: str, submitted_ms: int
-    ) -> None:
-        assert isinstance(envelope.act, Exec)
-        self.id = envelope.id
-        self.operator = envelope.operator
-        self.envelope = envelope
-        self.signed = signed
-        self.source = source
-        self.submitted_ms = submitted_ms
-        self.deadline_ms = envelope.expires + envelope.act.timeout_ms + envelope.act.kill_grace_ms + GRACE_MS
-        self.deliver_by_ms = envelope.expires
-        self.members: dict[str, Member] = {member.agent: member for member in members}
-        self.states: dict[str, str] = dict.fromkeys(self.members, "queued")
-        self.open = len(self.members)
-        self.counts: dict[str, int] = {"queued": self.open}
-        self.ended_at: int | None = None
-        self.cancel: Signed | None = None
-        self.watched = False
-
-    def move(self, agent: str, state: str) -> None:
-        """Put one target into another state."""
-        before = self.states[agent]
-        left = self.counts[before] - 1
-        if left:
-            self.counts[before] = left
-        else:
-            del self.counts[before]
-        self.states[agent] = state
-        self.counts[state] = self.counts.get(state, 0) + 1
-        self.open += is_terminal(before) - is_terminal(state)
-
-    def open_agents(self) -> list[str]:
-        """The targets that have not ended."""
-        return [agent for agent, state in self.states.items() if not is_terminal(state)]
-
-
-class HostState(Struct):
-    """What central knows of a host's connection now. Not durable: a room that starts again tells it anew."""
-
-    agent: str
-    room: str
-    up: bool
-    at_ms: int
-    version: str = ""
-    code: str = ""
-    roster: int = 0
-    clock_ahead_ms: int = 0
-    boot_nonce: bytes = b""
-
-
-class Ended(Struct, frozen=True, array_like=True):
-    """One result to store; `before` is the state in which the target was."""
-
-    job: str
-    agent: str
-    result: TargetResult
-    before: str
-    received_ms: int
-
-
-class Decision:
-    """What one batch changes. The first group is written; the second follows the commit."""
-
-    __slots__ = (
-        "amended",
-        "cancels",
-        "ended",
-        "finished",
-        "hosts",
-        "new_jobs",
-        "orders",
-        "progress",
-        "renewals",
-        "settle",
-        "strange",
-    )
-
-    def __init__(self) -> None:
-        self.new_jobs: list[Job] = []
-        self.ended: list[Ended] = []
-        self.amended: list[Ended] = []
-        self.cancels: list[tuple[str, Signed, int]] = []
-        self.finished: list[Job] = []
-        self.hosts: list[t.HostUp | t.HostDown] = []
-        self.settle: list[tuple[str, str, str]] = []
-        self.orders: list[tuple[str, t.Order]] = []
-        self.progress: list[tuple[str, str, str]] = []
-        self.renewals: list[t.RenewCertificate] = []
-        self.strange: list[t.Report] = []
-
-    @property
-    def writes(self) -> bool:
-        """Whether there is something to commit."""
-        return bool(self.new_jobs or self.ended or self.amended or self.cancels or self.hosts)
 
 
 class CentralCore:
@@ -194,7 +73,7 @@ class CentralCore:
             if before.signed.payload != signed.payload:
                 raise codes.JOB_REPEATED.error(envelope.id)
             return before
-        members = _signed_members(envelope.targets, members)
+        members, tree = _signed_members(envelope.targets, members)
         for member in members:
             if known.get(member.agent) != member:
                 raise codes.HOST_UNKNOWN.error(member.name)
@@ -204,7 +83,7 @@ class CentralCore:
             job.deliver_by_ms = min(envelope.expires, now_ms + within_ms)
         self._add(job)
         decision.new_jobs.append(job)
-        self._dispatch(job, job.open_agents(), decision, again=False)
+        self._dispatch(job, job.open_agents(), decision, again=False, tree=tree)
         return job
 
     def cancel(self, signed: Signed, *, now_ms: int, decision: Decision) -> Job:
@@ -327,8 +206,11 @@ class CentralCore:
             del self._recent[oldest]
             self.jobs.pop(oldest, None)
 
-    def _dispatch(self, job: Job, agents: list[str], decision: Decision, *, again: bool) -> None:
-        tree = MembershipTree(job.members.values()) if isinstance(job.envelope.targets, TargetRoot) else None
+    def _dispatch(
+        self, job: Job, agents: list[str], decision: Decision, *, again: bool, tree: MembershipTree | None = None
+    ) -> None:
+        if tree is None and isinstance(job.envelope.targets, TargetRoot):
+            tree = MembershipTree(job.members.values())
         for room, here in _by_room(job, agents).items():
             targets = tuple((agent, None if tree is None else tree.proof(agent)) for agent in here)
             boot = self._boots.get(room, "")
@@ -434,10 +316,14 @@ def _by_room(job: Job, agents: Iterable[str]) -> dict[str, list[str]]:
     return rooms
 
 
-def _signed_members(targets: TargetList | TargetRoot, members: Sequence[Member] | None) -> Sequence[Member]:
-    """The frozen list of hosts, once it is what the operator signed."""
+def _signed_members(
+    targets: TargetList | TargetRoot, members: Sequence[Member] | None
+) -> tuple[Sequence[Member], MembershipTree | None]:
+    """The frozen list of hosts, once it is what the operator signed; and its tree, where there is one."""
     if isinstance(targets, TargetList):
-        return targets.members
-    if members is None or len(members) != targets.count or MembershipTree(members).root != targets.root:
-        raise codes.TARGETS_CHANGED.error(f"{0 if members is None else len(members)} hosts, {targets.count} signed")
-    return members
+        return targets.members, None
+    if members is not None and len(members) == targets.count:
+        tree = MembershipTree(members)
+        if tree.root == targets.root:
+            return members, tree
+    raise codes.TARGETS_CHANGED.error(f"{0 if members is None else len(members)} hosts, {targets.count} signed")

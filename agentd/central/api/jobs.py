@@ -24,7 +24,7 @@ from agentd.central.waiting import WAITED_TARGETS, Waiter
 from libstaragent import codes
 from libstaragent.model.api import JobAnswer, JobPage, OutputView, TargetView
 from libstaragent.model.ids import is_ulid
-from libstaragent.roles.central import Job
+from libstaragent.roles.central_state import Job
 from libstaragent.security.acts import Cancel, Member
 from libstaragent.security.envelope import open_signed
 from libstaragent.security.signed import Signed

@@ -1,0 +1,138 @@
+"""What central has in memory: jobs, the connections of hosts, and the decision that one batch of inputs leads to.
+Values and their small rules; when they change is decided in `libstaragent.roles.central`.
+"""
+
+from __future__ import annotations
+
+__all__ = ("GRACE_MS", "Decision", "Ended", "HostState", "Job")
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from libstaragent.jobs.states import is_terminal
+from libstaragent.model.result import TargetResult
+from libstaragent.protocol import trunk as t
+from libstaragent.security.acts import Envelope, Exec, Member
+from libstaragent.security.signed import Signed
+
+# Beyond expiry and timeout: the kill's own grace, a result read from disk, one reconnect of the agent and one resend.
+GRACE_MS = 60_000
+
+
+class Job:
+    """One job in memory. `states` has one entry a target; `ended_at` is None while a target is open."""
+
+    __slots__ = (
+        "cancel",
+        "counts",
+        "deadline_ms",
+        "deliver_by_ms",
+        "ended_at",
+        "envelope",
+        "id",
+        "members",
+        "open",
+        "operator",
+        "signed",
+        "source",
+        "states",
+        "submitted_ms",
+        "watched",
+    )
+
+    def __init__(
+        self, envelope: Envelope, signed: Signed, members: Sequence[Member], *, source: str, submitted_ms: int
+    ) -> None:
+        assert isinstance(envelope.act, Exec)
+        self.id = envelope.id
+        self.operator = envelope.operator
+        self.envelope = envelope
+        self.signed = signed
+        self.source = source
+        self.submitted_ms = submitted_ms
+        self.deadline_ms = envelope.expires + envelope.act.timeout_ms + envelope.act.kill_grace_ms + GRACE_MS
+        self.deliver_by_ms = envelope.expires
+        self.members: dict[str, Member] = {member.agent: member for member in members}
+        self.states: dict[str, str] = dict.fromkeys(self.members, "queued")
+        self.open = len(self.members)
+        self.counts: dict[str, int] = {"queued": self.open}
+        self.ended_at: int | None = None
+        self.cancel: Signed | None = None
+        self.watched = False
+
+    def move(self, agent: str, state: str) -> None:
+        """Put one target into another state."""
+        before = self.states[agent]
+        left = self.counts[before] - 1
+        if left:
+            self.counts[before] = left
+        else:
+            del self.counts[before]
+        self.states[agent] = state
+        self.counts[state] = self.counts.get(state, 0) + 1
+        self.open += is_terminal(before) - is_terminal(state)
+
+    def open_agents(self) -> list[str]:
+        """The targets that have not ended."""
+        return [agent for agent, state in self.states.items() if not is_terminal(state)]
+
+
+class HostState(Struct):
+    """What central knows of a host's connection now. Not durable: a room that starts again tells it anew."""
+
+    agent: str
+    room: str
+    up: bool
+    at_ms: int
+    version: str = ""
+    code: str = ""
+    roster: int = 0
+    clock_ahead_ms: int = 0
+    boot_nonce: bytes = b""
+
+
+class Ended(Struct, frozen=True, array_like=True):
+    """One result to store; `before` is the state in which the target was."""
+
+    job: str
+    agent: str
+    result: TargetResult
+    before: str
+    received_ms: int
+
+
+class Decision:
+    """What one batch changes. The first group is written; the second follows the commit."""
+
+    __slots__ = (
+        "amended",
+        "cancels",
+        "ended",
+        "finished",
+        "hosts",
+        "new_jobs",
+        "orders",
+        "progress",
+        "renewals",
+        "settle",
+        "strange",
+    )
+
+    def __init__(self) -> None:
+        self.new_jobs: list[Job] = []
+        self.ended: list[Ended] = []
+        self.amended: list[Ended] = []
+        self.cancels: list[tuple[str, Signed, int]] = []
+        self.finished: list[Job] = []
+        self.hosts: list[t.HostUp | t.HostDown] = []
+        self.settle: list[tuple[str, str, str]] = []
+        self.orders: list[tuple[str, t.Order]] = []
+        self.progress: list[tuple[str, str, str]] = []
+        self.renewals: list[t.RenewCertificate] = []
+        self.strange: list[t.Report] = []
+
+    @property
+    def writes(self) -> bool:
+        """Whether there is something to commit."""
+        return bool(self.new_jobs or self.ended or self.amended or self.cancels or self.hosts)
