@@ -13,7 +13,8 @@ __all__ = ("RealRun", "Referee")
 from libstaragent.model.result import TargetResult
 from libstaragent.testing.clock import ManualClock
 
-# A command may be a little late after its envelope expired: it was let in before, and two fsyncs take a second each at most.
+# A command may be a little late after its envelope expired: it was let in before, and each of two fsyncs
+# takes up to a second.
 START_LATE_MS = 2_500
 # Ids of simulated hosts are ULIDs with a name at the end; people want the name.
 _PADDING = "0" * 20
