@@ -924,6 +924,21 @@ CONNECTION_LOST = _code(
     owner="platform",
     retryable=True,
 )
+ROOM_UNREACHED = _code(
+    "SA-4702",
+    "room_unreached",
+    "the agent cannot reach its room",
+    "The agent tries again by itself; if it goes on, check that the control plane runs and the network between them.",
+    owner="host owner",
+    retryable=True,
+)
+CERTIFICATE_REFUSED = _code(
+    "SA-4801",
+    "certificate_refused",
+    "agent and room do not take each other's certificates: they are not of one fleet",
+    "Compare the agent's room address with the fleet that it joined; if both are right, somebody is in between.",
+    owner="host owner",
+)
 PEER_SILENT = _code(
     "SA-4401",
     "peer_silent",

@@ -24,6 +24,7 @@ from agentd.agent.renewal import Renewal
 from agentd.agent.room_link import WRITE_SIZE, RoomLink
 from agentd.agent.state import AgentState, Identity
 from agentd.keeper.spoolfile import follow, read_output
+from libstaragent import codes
 from libstaragent.errors import StarAgentError
 from libstaragent.model.result import Output, encode_records
 from libstaragent.roles.agent import AgentCore
@@ -126,6 +127,7 @@ class AgentLoop:
 
     def _lost(self, error: Exception | None) -> None:
         refused = self._core.refused
+        reached = self._room is not None and self._room.state == "open"
         if self._room is not None:
             if self._room_events:
                 self._selector.unregister(self._room_descriptor)
@@ -134,7 +136,7 @@ class AgentLoop:
         self._core.disconnected()
         pause = self._backoff.pause(at_least=refused.retry_after_ms / 1000 if refused is not None else 0.0)
         self._connect_at = time.monotonic() + pause
-        reason = f"{refused.code}" if refused is not None else str(error)
+        reason = refused.code if refused is not None else _reason(error, reached=reached)
         self._log(f"room {self._identity.room_address}: {reason}; again in {pause:.1f} s")
 
     def _watch_room(self) -> None:
@@ -292,7 +294,7 @@ class AgentLoop:
             if self._room.state != "open" and now >= self._room.deadline:
                 self._lost(TimeoutError("no answer"))
             elif connection is not None and not connection.alive(now):
-                self._lost(TimeoutError("silent"))
+                self._lost(codes.PEER_SILENT.error())
         csr = self._renewal.due(now_ms)
         if csr is not None and not self._core.ask_renewal(csr):
             self._renewal.postpone()
@@ -325,3 +327,12 @@ class AgentLoop:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _reason(error: Exception | None, *, reached: bool) -> str:
+    """Why the room is gone, with its code."""
+    if isinstance(error, StarAgentError):
+        return str(error)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return str(codes.CERTIFICATE_REFUSED.error(error.verify_message))
+    return str((codes.CONNECTION_LOST if reached else codes.ROOM_UNREACHED).error(str(error)))

@@ -17,6 +17,7 @@ from __future__ import annotations
 __all__ = ("Room",)
 
 import asyncio
+import logging
 import socket
 import ssl
 import time
@@ -31,6 +32,8 @@ from libstaragent.protocol import trunk as t
 from libstaragent.protocol.limits import HEARTBEAT_DEFAULT_MS
 from libstaragent.roles.room import Link, RoomCore
 from libstaragent.security.tls import peer_identity
+
+log = logging.getLogger("agentd.room")
 
 # asyncio's own TLS (where there is no uvloop) reserves this much a connection; its default of 256 KiB would be the
 # greater part of a room's memory, and no frame of ours is helped by it.
@@ -196,9 +199,12 @@ class Room:
                 ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
                 ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
             )
-        except (OSError, EOFError):
+        except (OSError, EOFError) as error:
             # ssl.SSLError and a handshake's timeout are OSErrors.
             self.failed_handshakes += 1
+            if isinstance(error, ssl.SSLError) and self.failed_handshakes & (self.failed_handshakes - 1) == 0:
+                # The 1st, 2nd, 4th, 8th, … is told: a port scanner must not fill the log.
+                log.warning("%s (%d so far)", codes.CERTIFICATE_REFUSED.error(str(error)), self.failed_handshakes)
             connection.close()
 
     def opened(self, peer: Peer) -> Link | None:

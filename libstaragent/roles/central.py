@@ -278,6 +278,9 @@ class CentralCore:
 
     def _host_down(self, report: t.HostDown, decision: Decision) -> None:
         host = self.hosts.get(report.agent)
+        if host is None and report.agent:
+            # It was never let in; why not, its operator reads in the list of hosts.
+            host = self.hosts[report.agent] = HostState(report.agent, report.room, up=False, at_ms=report.at_ms)
         if host is None or host.room != report.room:
             return
         host.up, host.at_ms, host.code = False, report.at_ms, report.code

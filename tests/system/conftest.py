@@ -134,15 +134,24 @@ class Site:
         """The state directory of a host's agent."""
         return self.folder / "hosts" / name
 
-    def start_agent(self, name: str) -> None:
-        """`agentd agent`."""
+    def start_agent(self, name: str, *, log_to_pipe: bool = False) -> None:
+        """`agentd agent`; what it says goes to a file, or to us (`log_line`)."""
         with (self.folder / f"{name}.log").open("ab") as log:
             self.keepers[name] = subprocess.Popen(
                 [*AGENTD, "agent", "--state", str(self.host_state(name))],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
-                stderr=log,
+                stderr=subprocess.PIPE if log_to_pipe else log,
             )
+
+    def log_line(self, name: str, text: str) -> str:
+        """The next line with `text` of an agent that was started with `log_to_pipe`."""
+        pipe = self.keepers[name].stderr
+        assert pipe is not None
+        for line in iter(pipe.readline, b""):
+            if text in line.decode():
+                return line.decode()
+        raise AssertionError(f"the agent ended without a word of {text}")
 
     def add_hosts(self, *names: str) -> None:
         """Enrol hosts, start their agents, and wait until each is up."""
@@ -156,7 +165,10 @@ class Site:
         """SIGTERM to a host's agent; its exit status."""
         keeper = self.keepers.pop(name)
         keeper.terminate()
-        return keeper.wait(PATIENCE)
+        status = keeper.wait(PATIENCE)
+        if keeper.stderr is not None:
+            keeper.stderr.close()
+        return status
 
     def agent_process(self, name: str) -> psutil.Process:
         """The agent itself: the keeper's child that runs the same program."""
@@ -355,10 +367,15 @@ class Site:
                 process.wait()
         if self.up_process is not None and self.up_process.stdout is not None:
             self.up_process.stdout.close()
+        for keeper in self.keepers.values():
+            if keeper.stderr is not None:
+                keeper.stderr.close()
 
 
 class _Adopted:
     """A process that became our child because its parent died: as much of `Popen` as a keeper needs."""
+
+    stderr = None
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
