@@ -11,7 +11,7 @@ disk.
 
 from __future__ import annotations
 
-__all__ = ("Options", "run")
+__all__ = ("Options", "address", "run")
 
 import asyncio
 import contextlib

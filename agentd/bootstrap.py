@@ -15,7 +15,14 @@ what has to be: listener certificates for other names, or past two thirds of the
 
 from __future__ import annotations
 
-__all__ = ("Listeners", "State", "prepare", "read_rosters", "take_rosters")
+__all__ = (
+    "Listeners",
+    "State",
+    "prepare",
+    "read_rosters",
+    "take_rosters",
+    "waiting_rosters",
+)
 
 import fcntl
 import hashlib

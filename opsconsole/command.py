@@ -21,6 +21,7 @@ __all__ = (
     "read_argv",
     "request",
     "split_run",
+    "written_targets",
 )
 
 import difflib

@@ -9,7 +9,11 @@ pauses; an error is reported with its code and never ends the console.
 
 from __future__ import annotations
 
-__all__ = ("HISTORY_HOSTS", "Feed")
+__all__ = (
+    "HISTORY_HOSTS",
+    "Feed",
+    "as_coded",
+)
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable

@@ -14,6 +14,7 @@ __all__ = (
     "age",
     "host_columns",
     "job_columns",
+    "labels_text",
     "natural",
     "state_cell",
     "tally",

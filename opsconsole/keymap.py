@@ -12,7 +12,7 @@ action, an unknown key, a key with two meanings in one place, and a destroying a
 
 from __future__ import annotations
 
-__all__ = ("Keymap", "default_keymap", "read_keymap")
+__all__ = ("Keymap", "clashes", "default_keymap", "read_keymap")
 
 import difflib
 import re

@@ -9,7 +9,12 @@ KEPT_BYTES a host; the oldest followed job is let go when there are more than FO
 
 from __future__ import annotations
 
-__all__ = ("LiveSource",)
+__all__ = (
+    "LiveSource",
+    "host_row",
+    "job_row",
+    "target_row",
+)
 
 import asyncio
 import contextlib

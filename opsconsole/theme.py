@@ -11,7 +11,18 @@ there.
 
 from __future__ import annotations
 
-__all__ = ("DEFAULT_THEME", "MONO_THEME", "ROLES", "Palette", "contrast", "find_theme", "load_themes", "read_theme")
+__all__ = (
+    "DEFAULT_THEME",
+    "MONO_THEME",
+    "ROLES",
+    "Palette",
+    "contrast",
+    "find_theme",
+    "grounds",
+    "load_themes",
+    "read_theme",
+    "text_colours",
+)
 
 import difflib
 import importlib.resources

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
-    class Digest(Protocol):
+    class _Digest(Protocol):
         """What every implementation offers."""
 
         def update(self, data: bytes, /) -> None: ...
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ("sha256",)
 
 
-def _smallest() -> Callable[[bytes], Digest]:
+def _smallest() -> Callable[[bytes], _Digest]:
     # Python 3.12 renamed it, and a distribution may have left it out.
     for name in ("_sha2", "_sha256"):
         try:

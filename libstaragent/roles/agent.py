@@ -17,6 +17,8 @@ After a restart the journal says what was taken and the keeper what was started.
 that nothing ran: it is reported as `interrupted`, and never started then. Ids stay known until
 24 h after they expire, by the time in operators' signatures.
 
+The file is long because room, disk and keeper meet in each job: apart, no reader could follow one.
+
 How it is driven: call an input, then carry out and clear `effects` in their order, and send `connection.take()`. The
 answer to an effect is another input. `now` is monotonic seconds, `now_ms` the wall clock in ms.
 """

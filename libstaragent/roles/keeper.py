@@ -5,6 +5,8 @@ created and its space reserved; a child is forked that waits at a gate; `started
 gate opened; when the child has ended its pipes are drained; `finished` is made durable; only then is it told. The
 table `keeper_job.MOVES` is that order.
 
+The file is long because one job's way up and down is read in one piece.
+
 Not here: files, processes, sockets, clocks. A shell (or a simulator) calls a method for each thing that happened,
 with `now` in monotonic seconds and wall-clock milliseconds where a record needs them, and carries out the returned
 effects in order (`keeper_effects` says which method answers which). Between events it waits until `deadline` and

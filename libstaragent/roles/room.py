@@ -7,6 +7,8 @@ Per agent it holds what is to be delivered. An order is sent when its host is co
 until its result is settled; the agent knows ids it has seen. An order that expired and was never written to a
 connection is reported undelivered, the one case in which a room may say that nothing ran.
 
+The file is long because both sides, central's orders and the agents' connections, work on one table of what is pending.
+
 How it is driven: call an input, then publish `reports` (in order, at least once) and hand `live` to viewers; for each
 link in `dirty` write `link.connection.take()` and close those in `closing`; clear all four. `now` is monotonic seconds,
 `now_ms` the wall clock in ms. Nothing here walks all links or all orders: what waits for a time is on a wheel.
@@ -175,7 +177,8 @@ class RoomCore:
                     if pending is not None:
                         pending.answered = True
                     self.reports.append(t.TargetEnded(link.agent, message.result))  # type: ignore[union-attr]
-                elif (kind is m.Accepted or kind is m.Started) and ended and message.job in ended:  # type: ignore[union-attr]
+                elif (kind is m.Accepted or kind is m.Started) and ended and message.job in ended:  # type:
+                ignore[union-attr]
                     continue
                 else:
                     self._hear(link, message, now, now_ms)

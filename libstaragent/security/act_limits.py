@@ -6,7 +6,14 @@ named in the error. What passes here is safe to store, to show (after the saniti
 
 from __future__ import annotations
 
-__all__ = ("BOOT_NONCE_BYTES", "MAX_LISTED_TARGETS", "MAX_STDIN", "MAX_WINDOW_MS", "check_envelope")
+__all__ = (
+    "BOOT_NONCE_BYTES",
+    "MAX_LISTED_TARGETS",
+    "MAX_STDIN",
+    "MAX_WINDOW_MS",
+    "check_envelope",
+    "check_member",
+)
 
 from libstaragent import codes
 from libstaragent.model import ids

@@ -9,7 +9,15 @@ On the wire it is MessagePack, over HTTP JSON with base64: `msgspec` writes both
 
 from __future__ import annotations
 
-__all__ = ("MAX_PAYLOAD", "Signed", "open_payload", "seal_payload", "signed_from_json", "signed_to_json")
+__all__ = (
+    "MAX_PAYLOAD",
+    "Signed",
+    "decode_strict",
+    "open_payload",
+    "seal_payload",
+    "signed_from_json",
+    "signed_to_json",
+)
 
 from typing import TypeVar
 

@@ -13,7 +13,7 @@ one who does not have it.
 
 from __future__ import annotations
 
-__all__ = ("SECRET_BYTES", "EnrolToken", "issue", "redeem", "token_id")
+__all__ = ("SECRET_BYTES", "EnrolToken", "issue", "read_token", "redeem", "token_id", "write_token")
 
 import base64
 import binascii

@@ -5,7 +5,7 @@ It is not the keeper of the output (`job_view.JobView`); history is asked for on
 
 from __future__ import annotations
 
-__all__ = ("OutputScreen", "progress_bar")
+__all__ = ("JobSummary", "OutputScreen", "progress_bar")
 
 from collections.abc import Iterable, Sequence
 

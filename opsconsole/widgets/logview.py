@@ -10,7 +10,10 @@ that arrives moves the sideways position; what was dropped is said in the title 
 
 from __future__ import annotations
 
-__all__ = ("LogView",)
+__all__ = (
+    "LogView",
+    "cut",
+)
 
 from rich.cells import cell_len, get_character_cell_size
 from rich.segment import Segment
