@@ -177,8 +177,7 @@ class RoomCore:
                     if pending is not None:
                         pending.answered = True
                     self.reports.append(t.TargetEnded(link.agent, message.result))  # type: ignore[union-attr]
-                elif (kind is m.Accepted or kind is m.Started) and ended and message.job in ended:  # type:
-                ignore[union-attr]
+                elif (kind is m.Accepted or kind is m.Started) and ended and message.job in ended:  # type: ignore[union-attr]
                     continue
                 else:
                     self._hear(link, message, now, now_ms)
