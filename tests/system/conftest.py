@@ -215,6 +215,18 @@ class Site:
             done.args, done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
         )
 
+    def run_as(self, options: Sequence[str], *words: str) -> subprocess.CompletedProcess[str]:
+        """`opsconsole WORDS` with other options than this fleet's own context."""
+        at = words.index("--shell") if "--shell" in words else len(words)
+        return subprocess.run(
+            [*CONSOLE, *words[:at], *options, *words[at:]],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
     @contextlib.contextmanager
     def start(self, *words: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
         """`opsconsole WORDS` in the background of the test, ended with it."""
@@ -506,6 +518,17 @@ def site() -> Iterator[Site]:
         try:
             running.up()
             running.add_hosts(*HOSTS)
+            yield running
+        finally:
+            running.end()
+
+
+@pytest.fixture(scope="module")
+def module_site() -> Iterator[Site]:
+    """A folder for a fleet of a module's own; nothing runs in it yet."""
+    with _short_folder() as folder:
+        running = Site(folder)
+        try:
             yield running
         finally:
             running.end()
