@@ -140,7 +140,7 @@ def _ready_line(child: subprocess.Popen[bytes]) -> bytes:
 def _failure(said: str) -> StarAgentError:
     """The coded error in what agentd said, or all of it under a code of ours."""
     found = _CODED.findall(said)
-    code = codes.ALL.get(found[-1][0]) if found else None
+    code = codes.by_code(found[-1][0]) if found else None
     if code is None:
         lines = said.strip().splitlines()
         return codes.CONTROL_PLANE_FAILED.error(" / ".join(lines[-3:]) or "it said nothing")

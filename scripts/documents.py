@@ -33,7 +33,7 @@ _LAYERS = {
 
 _ERRORS_OPENING = """# Error codes
 
-Made from `libstaragent/codes.py` by `scripts/docs`; do not edit. `opsconsole explain CODE` prints one.
+Made from `libstaragent/codes/` by `scripts/docs`; do not edit. `opsconsole explain CODE` prints one.
 
 `SA-LCNN`: L the layer, C the class (0 usage, 1 not found, 2 conflict, 3 denied, 4 timeout, 5 resource, 6 protocol,
 7 dependency or OS, 8 integrity, 9 bug), NN a number that never changes its meaning. Exit status, signal and errno are
@@ -72,7 +72,7 @@ def errors() -> str:
 
     parts = [_ERRORS_OPENING]
     for layer, title in _LAYERS.items():
-        found = [code for code in codes.ALL.values() if code.code[3] == layer]
+        found = [code for code in codes.catalogue().values() if code.code[3] == layer]
         if not found:
             continue
         parts.append(f"\n## {layer}: {title}\n\n")

@@ -42,7 +42,7 @@ def raised_at_central(status: int, body: bytes) -> StarAgentError:
     except (msgspec.MsgspecError, ValueError, RecursionError):
         code = codes.CENTRAL_FAILED if status >= 500 else codes.CENTRAL_ANSWER
         return code.error(f"HTTP {status}: {_begin(body)}")
-    code = codes.ALL.get(said.code)
+    code = codes.by_code(said.code)
     if code is None:
         if not _is_code(said.code):
             return codes.CENTRAL_ANSWER.error(f"HTTP {status}: {_begin(body)}")

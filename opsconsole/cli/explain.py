@@ -16,7 +16,7 @@ from opsconsole.cli.failure import usage
 def run(options: Namespace) -> int:
     """Runs the command line; the exit status."""
     if options.all:
-        for code in sorted(codes.ALL.values(), key=lambda code: code.code):
+        for code in sorted(codes.catalogue().values(), key=lambda code: code.code):
             sys.stdout.write(_json(code) if options.json else f"{code.code}  {code.symbol}: {code.sentence}\n")
         return 0
     if options.code is None:

@@ -55,7 +55,7 @@ class _LineWatcher:
 
     def _explain(self, target: TargetView) -> None:
         """Each code once, by its first host: a thousand hosts that are down are one thing to know."""
-        code = codes.ALL.get(target.code or "")
+        code = codes.by_code(target.code) if target.code else None
         if code is None or code.code in self._explained:
             return
         self._explained.add(code.code)

@@ -1,0 +1,95 @@
+"""Error codes of the agent (SA-5???), in the order of their numbers.
+
+What a code is: `libstaragent.errors`.
+"""
+
+from __future__ import annotations
+
+from libstaragent.errors import Code
+
+NOT_JOINED = Code(
+    "SA-5101",
+    "not_joined",
+    "this host has not joined a fleet",
+    "Run `agentd join ADDRESS --pin FINGERPRINT` first; `opsconsole up` and `opsconsole token` print the line.",
+    owner="host owner",
+)
+RESULT_GONE = Code(
+    "SA-5201",
+    "result_gone",
+    "this job was on the host before, and its result was acknowledged then; it is not run again",
+    "Look for the result with `opsconsole jobs show`; to run the command again, sign it again.",
+)
+ALREADY_JOINED = Code(
+    "SA-5202",
+    "already_joined",
+    "this host has joined a fleet before",
+    "Nothing to do: start `agentd agent`. To join anew, give another --state directory or remove this one.",
+    owner="host owner",
+)
+JOIN_REFUSED = Code(
+    "SA-5301",
+    "join_refused",
+    "the control plane refused this host",
+    "The detail has its reason and its code.",
+    owner="host owner",
+)
+NEVER_STARTED = Code(
+    "SA-5401",
+    "never_started",
+    "the agent was stopped after it took the job and before it started it; nothing ran",
+    "Run the command again.",
+    retryable=True,
+)
+AGENT_BUSY = Code(
+    "SA-5501",
+    "agent_busy",
+    "the host has as many open commands as it takes",
+    "Wait for some to finish, or cancel them.",
+    owner="operator",
+    retryable=True,
+)
+ACT_UNSUPPORTED = Code(
+    "SA-5601",
+    "act_unsupported",
+    "this agent does not know what the job asks for",
+    "Upgrade the agent.",
+    owner="host owner",
+)
+CENTRAL_UNREADABLE = Code(
+    "SA-5602",
+    "central_unreadable",
+    "what answers at that address is not the control plane of a fleet",
+    "Check the address; nothing was changed on this host, and no token was sent.",
+    owner="host owner",
+)
+JOURNAL_FAILED = Code(
+    "SA-5701",
+    "journal_failed",
+    "the agent could not write its journal, so it did not start the command",
+    "Free space on the host (the errno says what is short), then run the command again.",
+    owner="host owner",
+    retryable=True,
+)
+KEEPER_LOST = Code(
+    "SA-5702",
+    "keeper_lost",
+    "the process that keeps commands running was itself killed",
+    "`ran` says whether the command may have run; look at the host before you repeat it.",
+    owner="host owner",
+)
+CENTRAL_UNREACHED = Code(
+    "SA-5703",
+    "central_unreached",
+    "the control plane could not be reached",
+    "Check the address, the network and that the control plane runs; nothing was changed on this host.",
+    owner="host owner",
+    retryable=True,
+)
+STATE_DAMAGED = Code(
+    "SA-5801",
+    "state_damaged",
+    "the agent's own state on disk cannot be read",
+    "Look at the file named in the detail; if it is lost, join again with a new --state directory.",
+    owner="host owner",
+)

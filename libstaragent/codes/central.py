@@ -1,0 +1,188 @@
+"""Error codes of central (SA-2???), in the order of their numbers.
+
+What a code is: `libstaragent.errors`.
+"""
+
+from __future__ import annotations
+
+from libstaragent.errors import Code
+
+REQUEST_MALFORMED = Code(
+    "SA-2001",
+    "request_malformed",
+    "the request cannot be read",
+    "The detail names the field; /v1/openapi.json describes every request.",
+)
+METHOD_UNKNOWN = Code(
+    "SA-2002",
+    "method_unknown",
+    "this path of the API does not take this method",
+    "/v1/openapi.json lists what each path takes.",
+)
+JOB_UNKNOWN = Code(
+    "SA-2101",
+    "job_unknown",
+    "there is no job with this id",
+    "List what there is with `opsconsole jobs list`; old jobs may have been pruned.",
+)
+PATH_UNKNOWN = Code(
+    "SA-2110",
+    "path_unknown",
+    "the API has no such path",
+    "/v1/openapi.json lists all paths.",
+)
+STATE_MISSING = Code(
+    "SA-2111",
+    "state_missing",
+    "the control plane's state is not prepared",
+    "Run `agentd init --state DIR`, sign the first roster, start with `--roster FILE`; or let `opsconsole up` do it.",
+    owner="platform",
+    scope="fleet",
+)
+JOB_REPEATED = Code(
+    "SA-2201",
+    "job_repeated",
+    "another envelope with this job id was accepted before",
+    "Sign the request again: every job needs an id of its own.",
+)
+TARGETS_CHANGED = Code(
+    "SA-2202",
+    "targets_changed",
+    "the hosts sent along are not those that were signed",
+    "Resolve the targets and sign again; nothing was sent to anyone.",
+)
+STATE_IN_USE = Code(
+    "SA-2210",
+    "state_in_use",
+    "another control plane runs on this state directory",
+    "Stop the other one first, or give this one a --state of its own.",
+    owner="platform",
+    scope="fleet",
+)
+TARGET_OPEN = Code(
+    "SA-2211",
+    "target_open",
+    "the target has not ended, so its output is not complete",
+    "Follow it live, or ask again when it has ended.",
+    retryable=True,
+)
+HOST_NAME_TAKEN = Code(
+    "SA-2241",
+    "host_name_taken",
+    "another host is enrolled under this name",
+    "Choose another name for it, or revoke the old host first: `opsconsole hosts` shows it.",
+    owner="platform",
+)
+BEARER_MISSING = Code(
+    "SA-2310",
+    "bearer_missing",
+    "reading needs a login",
+    "Run `opsconsole login`, and send `Authorization: Bearer TOKEN`.",
+)
+REQUEST_SLOW = Code(
+    "SA-2410",
+    "request_slow",
+    "the request did not arrive in time",
+    "Send it again; if it stays, look at the network between here and central.",
+    retryable=True,
+)
+BODY_TOO_LARGE = Code(
+    "SA-2510",
+    "body_too_large",
+    "the request's body is larger than this path takes",
+    "The detail says how much it takes.",
+)
+HEADERS_TOO_LARGE = Code(
+    "SA-2511",
+    "headers_too_large",
+    "the request's head is larger than 32 KiB",
+    "Send fewer and shorter headers, and a shorter query.",
+)
+TOO_MANY_REQUESTS = Code(
+    "SA-2512",
+    "too_many_requests",
+    "central has as many open requests as it takes",
+    "Try again in a moment; wait for jobs by events instead of by `wait=`.",
+    retryable=True,
+)
+TOO_MANY_READERS = Code(
+    "SA-2513",
+    "too_many_readers",
+    "central has as many readers of events as it takes",
+    "Close consoles that nobody looks at.",
+    retryable=True,
+)
+STORE_BUSY = Code(
+    "SA-2540",
+    "store_busy",
+    "the control plane has more to write than it may hold in memory",
+    "Try again in a moment; if it stays so, look at the disk under the store.",
+    owner="platform",
+    scope="fleet",
+    retryable=True,
+)
+STORE_NEWER = Code(
+    "SA-2640",
+    "store_newer",
+    "the store was written by a newer version of opsconsole",
+    "Start the version that wrote it, or a later one; nothing was changed.",
+    owner="platform",
+    scope="fleet",
+)
+LISTEN_FAILED = Code(
+    "SA-2710",
+    "listen_failed",
+    "the control plane cannot listen on this address",
+    "Choose a free port, or port 0 for any; the errno says what the OS answered.",
+    owner="platform",
+    scope="fleet",
+)
+STATE_UNREADABLE = Code(
+    "SA-2711",
+    "state_unreadable",
+    "a file of the control plane's state cannot be read or written",
+    "The errno says why; the state directory must belong to the user that runs agentd.",
+    owner="platform",
+    scope="fleet",
+)
+STORE_FAILED = Code(
+    "SA-2740",
+    "store_failed",
+    "the store's database could not be opened, read or written",
+    "Look at errno: free space, permissions, the disk below. Nothing was half written; it recovers by itself.",
+    owner="platform",
+    scope="fleet",
+    retryable=True,
+)
+STORE_CLOSED = Code(
+    "SA-2741",
+    "store_closed",
+    "the control plane is shutting down and takes nothing more",
+    "Try again once it is back.",
+    owner="platform",
+    scope="fleet",
+    retryable=True,
+)
+STORE_DAMAGED = Code(
+    "SA-2840",
+    "store_damaged",
+    "the store's file is damaged or is not a store",
+    "Restore it from a backup; keep the damaged file, and look at the disk it lies on.",
+    owner="platform",
+    scope="fleet",
+)
+CENTRAL_BUG = Code(
+    "SA-2910",
+    "central_bug",
+    "central met an error that it did not foresee",
+    "Report it with the id in the detail; central's log has the rest under this id.",
+    owner="platform",
+    scope="fleet",
+)
+STORE_REFUSED = Code(
+    "SA-2940",
+    "store_refused",
+    "the store refused what it was given",
+    "This is a fault of opsconsole: please report it with the detail.",
+    owner="platform",
+)

@@ -1,0 +1,194 @@
+"""Error codes of the console and the library (SA-1???), in the order of their numbers.
+
+What a code is: `libstaragent.errors`.
+"""
+
+from __future__ import annotations
+
+from libstaragent.errors import Code
+
+TARGET_SYNTAX = Code(
+    "SA-1001",
+    "target_syntax",
+    "the target expression cannot be read",
+    "See `opsconsole help targets`; the caret shows where reading stopped.",
+)
+GROUP_CIRCLE = Code(
+    "SA-1002",
+    "group_circle",
+    "target groups name each other in a circle, or too deeply",
+    "Mend the groups in the roster: `opsconsole roster show` lists them.",
+)
+KEYMAP_INVALID = Code(
+    "SA-1020",
+    "keymap_invalid",
+    "the keymap file cannot be used",
+    "Mend the lines named; docs/keys.md lists every action and its keys.",
+)
+THEME_INVALID = Code(
+    "SA-1021",
+    "theme_invalid",
+    "the theme file cannot be used",
+    "Mend the key named; the themes in themes/ show what a theme has.",
+)
+FILTER_SYNTAX = Code(
+    "SA-1022",
+    "filter_syntax",
+    "the filter cannot be read",
+    "It is a regular expression: put a backslash before ( [ * + ? to mean the character itself, or use /-f for fuzzy.",
+)
+COMMAND_SYNTAX = Code(
+    "SA-1023",
+    "command_syntax",
+    "the console does not know this command",
+    "Press ? for what can be done here; tab completes after a colon.",
+)
+RUN_SYNTAX = Code(
+    "SA-1024",
+    "run_syntax",
+    "what to run cannot be read",
+    "Name targets and a command, and close every quote; F2 in the run bar hands the line to a shell.",
+)
+CONTEXT_INVALID = Code(
+    "SA-1030",
+    "context_invalid",
+    "the context file does not say where a fleet is",
+    "Mend the key that is named, or write it again with `opsconsole up`.",
+)
+COMMAND_LINE = Code(
+    "SA-1031",
+    "command_line",
+    "the command line asks for what cannot be done",
+    "See `opsconsole help`, or --help after the command's name.",
+)
+HOST_UNKNOWN = Code(
+    "SA-1101",
+    "host_unknown",
+    "a named host is not enrolled in this fleet",
+    "Check the spelling with `opsconsole hosts`; nothing was sent to anyone.",
+)
+NO_TARGET = Code(
+    "SA-1102",
+    "no_target",
+    "the target expression matches no host",
+    "Widen the expression; nothing was sent to anyone.",
+)
+GROUP_UNKNOWN = Code(
+    "SA-1103",
+    "group_unknown",
+    "the target expression names a group that the roster does not have",
+    "Check the spelling with `opsconsole roster show`; nothing was sent to anyone.",
+)
+CODE_UNKNOWN = Code(
+    "SA-1104",
+    "code_unknown",
+    "there is no error code like this",
+    "Codes look like SA-1101; `opsconsole explain --all` lists them.",
+)
+THEME_UNKNOWN = Code(
+    "SA-1121",
+    "theme_unknown",
+    "there is no theme of this name",
+    "Use one of the names listed.",
+)
+CONTEXT_MISSING = Code(
+    "SA-1130",
+    "context_missing",
+    "it is not known which fleet is meant",
+    "Make one with `opsconsole up`, or name a context with --context FILE.",
+)
+OUTPUT_MISSING = Code(
+    "SA-1131",
+    "output_missing",
+    "no output is kept for this host in this job",
+    "See with `opsconsole jobs show` how its target ended: what never ran has no output.",
+)
+FLEET_CONFLICT = Code(
+    "SA-1230",
+    "fleet_conflict",
+    "the context names another fleet than the state directory holds",
+    "Give each fleet a context of its own with --context FILE, or name the state directory that belongs to this one.",
+    scope="fleet",
+)
+READ_ONLY = Code(
+    "SA-1320",
+    "read_only",
+    "this console is read-only",
+    "Start it without --read-only to act on hosts.",
+)
+CENTRAL_SILENT = Code(
+    "SA-1401",
+    "central_silent",
+    "central did not answer in time",
+    "Try again; if a job was being submitted, look with `opsconsole jobs list` whether it arrived.",
+    owner="platform",
+    scope="fleet",
+    retryable=True,
+)
+CENTRAL_ANSWER = Code(
+    "SA-1601",
+    "central_answer",
+    "central answered with something that is not of this API",
+    "Check the address in the context, and compare the versions of console and central.",
+    owner="platform",
+    scope="fleet",
+)
+CENTRAL_UNREACHABLE = Code(
+    "SA-1701",
+    "central_unreachable",
+    "central cannot be reached",
+    "Check that the control plane runs (`opsconsole up`) and that its address is right.",
+    owner="platform",
+    scope="fleet",
+    retryable=True,
+)
+CENTRAL_FAILED = Code(
+    "SA-1702",
+    "central_failed",
+    "central failed to answer",
+    "Look into the log of the control plane.",
+    owner="platform",
+    scope="fleet",
+    retryable=True,
+)
+CONTROL_PLANE_FAILED = Code(
+    "SA-1703",
+    "control_plane_failed",
+    "the control plane could not be started",
+    "Its own words stand in the detail; its log is in the state directory.",
+    scope="fleet",
+)
+FILE_REFUSED = Code(
+    "SA-1704",
+    "file_refused",
+    "a file cannot be read or written",
+    "The errno says why.",
+)
+DEMO_FAILED = Code(
+    "SA-1790",
+    "demo_failed",
+    "a part of the demo could not be started",
+    "The detail has the last words of that part; nothing was left behind.",
+    owner="platform",
+)
+CENTRAL_CERTIFICATE = Code(
+    "SA-1801",
+    "central_certificate",
+    "whoever answers is not this fleet's central: its certificate does not hold",
+    "Nothing was sent. Compare address and CA in the context; if both are right, somebody is in between.",
+    scope="fleet",
+)
+TARGETS_UNEXPECTED = Code(
+    "SA-1802",
+    "targets_unexpected",
+    "central names hosts that the target expression does not mean",
+    "Nothing was signed. Look at the control plane before you act on hosts.",
+    scope="fleet",
+)
+CONSOLE_FAULT = Code(
+    "SA-1920",
+    "console_fault",
+    "the console met an error that it did not foresee",
+    "It goes on; please report the detail, it is a bug.",
+    owner="platform",
+)
