@@ -80,11 +80,19 @@ class DemoFleet:
         return fleet
 
     def kill_agent(self, name: str) -> int:
-        """`kill -9` the agent of a host, not its keeper; the pid of the process that is gone then."""
+        """`kill -9` the agent of a host, not its keeper; the pid of the process that is gone then.
+
+        :raises DependencyFailed: it does not run.
+        """
         import psutil
 
-        keeper = psutil.Process(self._keepers[name].pid)
-        agent = next(child for child in keeper.children() if child.cmdline() == keeper.cmdline())
+        try:
+            keeper = psutil.Process(self._keepers[name].pid)
+            agent = next((child for child in keeper.children() if child.cmdline() == keeper.cmdline()), None)
+        except psutil.Error:
+            agent = None
+        if agent is None:
+            raise codes.DEMO_FAILED.error(f"the agent of {name} does not run")
         agent.send_signal(signal.SIGKILL)
         psutil.wait_procs([agent], timeout=PATIENCE)
         if agent.is_running() and agent.status() != psutil.STATUS_ZOMBIE:

@@ -5,7 +5,9 @@ included), it asks them to stop, kills those that do not, and removes the direct
 
     python -m opsconsole.demo.warden DIRECTORY      lines: pid
 
-Rules: only processes that it was told of are touched, and only while they are the same process (pid and start time).
+Rules: only processes that it was told of are touched, and only while they are the same process (pid and start time);
+and those whose command line names a path below the directory, which has this one demo's name: an agent whose keeper was
+killed goes on under a pid that nobody told.
 """
 
 from __future__ import annotations
@@ -49,8 +51,20 @@ def _is_zombie(pid: int) -> bool:
         return True
 
 
-def _end(processes: dict[int, str]) -> None:
+def _below(directory: Path) -> dict[int, str]:
+    """The processes whose command line names a path below the directory, where the system tells (Linux)."""
+    wanted = os.fsencode(f"{directory}/")
+    found: dict[int, str] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if any(word.startswith(wanted) for word in (entry / "cmdline").read_bytes().split(b"\0")):
+                found[int(entry.name)] = _started(int(entry.name))
+    return found
+
+
+def _end(processes: dict[int, str], directory: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
+        processes = processes | _below(directory)
         for pid, started in processes.items():
             if _alive(pid, started):
                 with contextlib.suppress(OSError):
@@ -75,7 +89,7 @@ def main() -> int:
         if line.strip().isdigit():
             pid = int(line)
             processes[pid] = _started(pid)
-    _end(processes)
+    _end(processes, directory)
     shutil.rmtree(directory, ignore_errors=True)
     return 0
 
