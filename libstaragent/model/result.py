@@ -9,7 +9,16 @@ result, whatever was kept.
 
 from __future__ import annotations
 
-__all__ = ("TERMINAL", "LeftRunning", "Output", "TargetResult", "encode_records", "failed_result", "records")
+__all__ = (
+    "RECORD_HEADER",
+    "TERMINAL",
+    "LeftRunning",
+    "Output",
+    "TargetResult",
+    "encode_records",
+    "failed_result",
+    "records",
+)
 
 from collections.abc import Iterable, Iterator
 from struct import Struct as _Layout
@@ -17,6 +26,8 @@ from struct import Struct as _Layout
 from msgspec import Struct
 
 _RECORD = _Layout(">BI")
+# Bytes of a record before its output.
+RECORD_HEADER = _RECORD.size
 
 # In the order in which a summary names them.
 TERMINAL: tuple[str, ...] = (

@@ -48,6 +48,7 @@ from libstaragent.roles.agent_effects import (
     Verifier,
 )
 from libstaragent.roles.agent_run import LocalRun, keeper_spec, result_of
+from libstaragent.security.act_limits import MAX_AHEAD_MS, MAX_WINDOW_MS
 from libstaragent.security.envelope import Cancel, Exec
 from libstaragent.security.signed import Signed
 
@@ -57,6 +58,11 @@ OPEN_MAX = 512
 CANCELS_MAX = 1024
 # A result that is not acknowledged is said again; the store's commit takes milliseconds.
 RESEND_AFTER = 30.0
+# Bytes that wait for the room beyond which no result joins them: hundreds of results of a long outage, said at once,
+# would overrun the connection (OUTGOING_MAX), and again on the next one. The others go out by the tick.
+REPORTS_QUEUED_MAX = 4 * 1024 * 1024
+# A spool without a journal record names a job whose envelope is not known: its id is kept as long as any may live.
+LONGEST_LIFE_MS = MAX_AHEAD_MS + MAX_WINDOW_MS
 
 
 class AgentCore:
@@ -205,7 +211,7 @@ class AgentCore:
                 continue
             if job not in self.open:
                 # A spool whose journal record is lost: it ran, so its id counts and its result is told.
-                self.open[job] = LocalRun("starting", expires_ms=0)
+                self.open[job] = LocalRun("starting", expires_ms=now_ms + LONGEST_LIFE_MS)
             if entry["done"]:
                 self.keeper_says({"ev": "finished", **entry}, now=now)
             elif entry["state"] == "running":
@@ -386,6 +392,9 @@ class AgentCore:
 
     def _report(self, run: LocalRun, now: float) -> None:
         assert run.result is not None
+        if self.connection is not None and self.connection.queued > REPORTS_QUEUED_MAX:
+            run.last_sent = -RESEND_AFTER
+            return
         run.last_sent = now
         self._say(m.Result(run.result))
 

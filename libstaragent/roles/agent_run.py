@@ -9,12 +9,16 @@ __all__ = ("LocalRun", "keeper_spec", "result_of")
 from binascii import b2a_base64
 from typing import Any
 
-from libstaragent.model.result import LeftRunning, Output, TargetResult
+from libstaragent.model.result import RECORD_HEADER, LeftRunning, Output, TargetResult, records
+from libstaragent.protocol.limits import FRAME_MAX
 from libstaragent.security.envelope import Envelope, Exec
 
 # Largest head and tail of output that fit a frame with the rest of a result.
 HEAD_MAX = 64 * 1024
 TAIL_MAX = 128 * 1024
+# Head and tail as records, where output in pieces of a byte or two has more header than body; the rest of a frame is
+# for digests, detail and the names of what was left running.
+RECORDS_MAX = FRAME_MAX - 16 * 1024
 
 
 class LocalRun:
@@ -90,8 +94,36 @@ def result_of(job: str, summary: dict[str, Any], output: Output | None) -> Targe
         stderr_sha256=_digest(summary["stderr_sha256"]),
         left_running=tuple(LeftRunning(entry["pid"], entry["comm"]) for entry in left),
         left_count=summary["left_running_count"],
-        output=output,
+        output=None if output is None else _fitting(output),
     )
+
+
+def _fitting(output: Output) -> Output:
+    """`output`, with as much of its middle left out and counted as a frame has no room for."""
+    head, omitted, tail = output.head, output.omitted, output.tail
+    if len(head) + len(tail) <= RECORDS_MAX:
+        return output
+    keep = _boundary(head, RECORDS_MAX // 2)
+    if omitted:
+        omitted += _output_bytes(head[keep:])
+    else:
+        tail = head[keep:] + tail
+    cut = _boundary(tail, keep + len(tail) - RECORDS_MAX)
+    return Output(head[:keep], omitted + _output_bytes(tail[:cut]), tail[cut:])
+
+
+def _boundary(data: bytes, at_least: int) -> int:
+    """Where the first record begins that lies at `at_least` or after it."""
+    position = 0
+    for _, part in records(data):
+        if position >= at_least:
+            break
+        position += RECORD_HEADER + len(part)
+    return position
+
+
+def _output_bytes(data: bytes) -> int:
+    return sum(len(part) for _, part in records(data))
 
 
 def _digest(text: str | None) -> bytes | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = (
     "BOOT_NONCE_BYTES",
+    "MAX_AHEAD_MS",
     "MAX_LISTED_TARGETS",
     "MAX_STDIN",
     "MAX_WINDOW_MS",
