@@ -237,14 +237,14 @@ def current(path: str, text: str) -> str:
     return _MADE.sub(lambda found: f"{found[1]}{PARTS[found[2]]()}{found[3]}", text)
 
 
-def main(arguments: list[str]) -> int:
-    """Write, or with --check compare; the exit status."""
+def main(arguments: list[str], checkout: Path = CHECKOUT) -> int:
+    """Write the documents of `checkout`, or with --check compare; the exit status."""
     if arguments not in ([], ["--check"]):
         sys.stderr.write("usage: scripts/docs [--check]\n")
         return 64
     stale = 0
-    for path in sorted({*WHOLE, *(str(file.relative_to(CHECKOUT)) for file in CHECKOUT.glob("docs/*.md"))}):
-        file = CHECKOUT / path
+    for path in sorted({*WHOLE, *(str(file.relative_to(checkout)) for file in checkout.glob("docs/*.md"))}):
+        file = checkout / path
         text = file.read_text(encoding="utf-8") if file.exists() else ""
         wanted = current(path, text)
         if wanted == text:

@@ -41,13 +41,12 @@ def test_every_part_is_used_by_a_document(documents: ModuleType) -> None:
 
 
 def test_check_ends_with_zero_only_when_nothing_is_stale(
-    documents: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    documents: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "docs").mkdir()
-    monkeypatch.setattr(documents, "CHECKOUT", tmp_path)
-    assert documents.main(["--check"]) == 1
+    assert documents.main(["--check"], tmp_path) == 1
     assert "docs/errors.md is stale" in capsys.readouterr().out
-    assert documents.main([]) == 0
-    assert documents.main(["--check"]) == 0
+    assert documents.main([], tmp_path) == 0
+    assert documents.main(["--check"], tmp_path) == 0
     (tmp_path / "docs" / "errors.md").write_text("edited by hand", encoding="utf-8")
-    assert documents.main(["--check"]) == 1
+    assert documents.main(["--check"], tmp_path) == 1
