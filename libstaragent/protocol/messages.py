@@ -8,7 +8,7 @@ strict: another type, a missing or a further element is refused. A number is nev
 
 Rules: every act on a host arrives as what an operator signed (`Signed`), never as a field of ours; a message that
 must not be lost is repeated until its answer comes (Run until Accepted or Result, Result until Settled), so each is
-idempotent.
+idempotent. An agent may be hostile: what it says of itself is kept and shown, so it is bounded here.
 """
 
 from __future__ import annotations
@@ -41,13 +41,25 @@ __all__ = (
     "encode_message",
 )
 
+from typing import Annotated
+
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from libstaragent import codes
-from libstaragent.model.result import TargetResult
+from libstaragent.model.result import TargetResult, Whole
 from libstaragent.security.membership import Proof
 from libstaragent.security.signed import Signed
+
+# Names, versions, ids, addresses: the longest is a DNS name.
+Name = Annotated[str, Meta(max_length=255)]
+# A host says some tens of facts of itself; this is what one may cost in central's memory and on its disk.
+FACTS_MAX = 64
+FactName = Annotated[str, Meta(min_length=1, max_length=128, pattern="^[^ ]*$")]
+FactValue = Annotated[str, Meta(max_length=1024)]
+NAMES_MAX = 64
+# A P-256 request is about 500 bytes.
+CSR_MAX = 8 * 1024
 
 
 class Hello(Struct, frozen=True, array_like=True, tag=1, kw_only=True, forbid_unknown_fields=True):
@@ -55,18 +67,18 @@ class Hello(Struct, frozen=True, array_like=True, tag=1, kw_only=True, forbid_un
     good.
     """
 
-    protocol_min: int
-    protocol_max: int
-    features: tuple[str, ...]
-    version: str
-    agent: str
-    boot_nonce: bytes
-    connects: int
-    clock_ms: int
-    roster: int
-    hostname: str
-    addresses: tuple[str, ...]
-    facts: dict[str, str]
+    protocol_min: Whole
+    protocol_max: Whole
+    features: Annotated[tuple[Name, ...], Meta(max_length=NAMES_MAX)]
+    version: Name
+    agent: Name
+    boot_nonce: Annotated[bytes, Meta(max_length=64)]
+    connects: Whole
+    clock_ms: Whole
+    roster: Whole
+    hostname: Name
+    addresses: Annotated[tuple[Name, ...], Meta(max_length=NAMES_MAX)]
+    facts: Annotated[dict[FactName, FactValue], Meta(max_length=FACTS_MAX)]
 
 
 class Accepted(Struct, frozen=True, array_like=True, tag=2, forbid_unknown_fields=True):
@@ -79,7 +91,7 @@ class Started(Struct, frozen=True, array_like=True, tag=3, forbid_unknown_fields
     """The command runs since `at_ms` (host's clock)."""
 
     job: str
-    at_ms: int
+    at_ms: Whole
 
 
 class Result(Struct, frozen=True, array_like=True, tag=4, forbid_unknown_fields=True):
@@ -92,19 +104,19 @@ class Dropped(Struct, frozen=True, array_like=True, tag=5, forbid_unknown_fields
     """`count` bytes of live output were not sent (the stored output is not affected)."""
 
     job: str
-    count: int
+    count: Whole
 
 
 class RenewRequest(Struct, frozen=True, array_like=True, tag=6, forbid_unknown_fields=True):
     """The agent asks for its next certificate."""
 
-    csr: bytes
+    csr: Annotated[bytes, Meta(max_length=CSR_MAX)]
 
 
 class Pong(Struct, frozen=True, array_like=True, tag=7, forbid_unknown_fields=True):
     """Answer to Ping."""
 
-    clock_ms: int
+    clock_ms: Whole
 
 
 class Bye(Struct, frozen=True, array_like=True, tag=8, forbid_unknown_fields=True):
