@@ -71,13 +71,6 @@ JOURNAL_FAILED = Code(
     owner="host owner",
     retryable=True,
 )
-KEEPER_LOST = Code(
-    "SA-5702",
-    "keeper_lost",
-    "the process that keeps commands running was itself killed",
-    "`ran` says whether the command may have run; look at the host before you repeat it.",
-    owner="host owner",
-)
 CENTRAL_UNREACHED = Code(
     "SA-5703",
     "central_unreached",

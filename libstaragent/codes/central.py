@@ -70,7 +70,7 @@ HOST_NAME_TAKEN = Code(
     "SA-2241",
     "host_name_taken",
     "another host is enrolled under this name",
-    "Choose another name for it, or revoke the old host first: `opsconsole hosts` shows it.",
+    "Choose another name for it with --name; `opsconsole hosts` shows which are taken.",
     owner="platform",
 )
 BEARER_MISSING = Code(

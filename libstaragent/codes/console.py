@@ -17,7 +17,7 @@ GROUP_CIRCLE = Code(
     "SA-1002",
     "group_circle",
     "target groups name each other in a circle, or too deeply",
-    "Mend the groups in the roster: `opsconsole roster show` lists them.",
+    "A group of the roster names itself by way of others; whoever signs the roster has to mend it.",
 )
 KEYMAP_INVALID = Code(
     "SA-1020",
@@ -77,7 +77,7 @@ GROUP_UNKNOWN = Code(
     "SA-1103",
     "group_unknown",
     "the target expression names a group that the roster does not have",
-    "Check the spelling with `opsconsole roster show`; nothing was sent to anyone.",
+    "Check the spelling of the @group; nothing was sent to anyone.",
 )
 CODE_UNKNOWN = Code(
     "SA-1104",

@@ -20,4 +20,4 @@ def run(options: Namespace) -> int:
         return 64
     from opsconsole.hosting.terminal import open_console
 
-    return open_console(fleet, read_only=options.read_only)
+    return open_console(fleet, read_only=options.read_only, theme=options.theme)

@@ -88,6 +88,7 @@ def _json(parser: argparse.ArgumentParser) -> None:
 def _looking(commands: _Commands) -> None:
     console = _command(commands, "console", "opsconsole.cli.console", "open the console on a fleet")
     console.add_argument("--read-only", action="store_true", help="look, do not act")
+    console.add_argument("--theme", metavar="NAME", default="star-dark", help="one of themes/ (star-dark)")
     _fleet(console)
 
     hosts = _command(commands, "hosts", "opsconsole.cli.hosts", "list hosts, or those that EXPR means")

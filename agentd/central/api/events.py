@@ -17,8 +17,9 @@ from agentd.central.api.call import Call, Stream
 from agentd.central.history import History
 from agentd.central.hub import BATCH_SECONDS, Hub, Subscription
 from agentd.central.service import Central
+from agentd.central.views import job_view
 from libstaragent import codes
-from libstaragent.model.api import EventBatch
+from libstaragent.model.api import Event, EventBatch, JobChanged
 from libstaragent.model.ids import is_ulid
 
 SSE = b"text/event-stream"
@@ -38,7 +39,7 @@ class EventsApi:
 
     async def fleet(self, call: Call) -> Stream:
         """GET /v1/events"""
-        return self._stream(self._hub.subscribe())
+        return self._stream(self._hub.subscribe(), job=None)
 
     async def job(self, call: Call) -> Stream:
         """GET /v1/jobs/{id}/events"""
@@ -48,13 +49,21 @@ class EventsApi:
         )
         if not known:
             raise codes.JOB_UNKNOWN.error(job_id[:100])
-        return self._stream(self._hub.subscribe(job_id))
+        subscription = self._hub.subscribe(job_id)
+        live = self._central.job(job_id)
+        view = await asyncio.to_thread(self._history.job_view, job_id) if live is None else job_view(live)
+        if view is not None and view.finished_ms is not None:
+            # Its reader need not wait for what will not come.
+            subscription.offer(JobChanged(view))
+        return self._stream(subscription, job=job_id)
 
-    def _stream(self, subscription: Subscription) -> Stream:
-        return Stream(_messages(subscription), content_type=SSE, closed=lambda: self._hub.unsubscribe(subscription))
+    def _stream(self, subscription: Subscription, *, job: str | None) -> Stream:
+        pieces = _messages(subscription, job)
+        return Stream(pieces, content_type=SSE, closed=lambda: self._hub.unsubscribe(subscription))
 
 
-async def _messages(subscription: Subscription) -> AsyncIterator[bytes]:
+async def _messages(subscription: Subscription, job: str | None) -> AsyncIterator[bytes]:
+    """Until the reader goes, or, of one job, until its end was told."""
     # At once, so that the client knows it is subscribed before it does what it wants to see.
     yield b": subscribed\n\n"
     while not subscription.closed:
@@ -66,4 +75,11 @@ async def _messages(subscription: Subscription) -> AsyncIterator[bytes]:
             continue
         # What comes within the next 50 ms goes along.
         await asyncio.sleep(BATCH_SECONDS)
-        yield b"data: " + _encode(EventBatch(tuple(subscription.take()))) + b"\n\n"
+        events = tuple(subscription.take())
+        yield b"data: " + _encode(EventBatch(events)) + b"\n\n"
+        if job is not None and any(_is_end(event, job) for event in events):
+            return
+
+
+def _is_end(event: Event, job: str) -> bool:
+    return isinstance(event, JobChanged) and event.job.id == job and event.job.finished_ms is not None
