@@ -21,6 +21,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from libstaragent import codes
+
 # A fleet from nothing, seven steps with commands that take a second, and its end, on a loaded machine.
 pytestmark = [pytest.mark.timeout(150), pytest.mark.slow]
 
@@ -164,4 +166,19 @@ def test_a_step_that_goes_wrong_is_told_and_gives_exit_status_1(demo: Callable[.
     lines = [json.loads(line) for line in said.splitlines()]
     assert [line for line in lines if line["kind"] == "failed"]
     assert lines[-1]["good"] < lines[-1]["steps"]
+    assert running.left() == ([], [])
+
+
+def test_a_part_that_does_not_start_is_told_with_its_code_and_nothing_is_left(demo: Callable[..., Demo]) -> None:
+    running = demo("--script")
+    running.until_said("starting the control plane")
+    # It has a CA and a store to make first: `up` is there, and has not said that it is ready.
+    up: list[psutil.Process] = []
+    while not up:
+        up = [process for process in running.processes() if "up" in process.cmdline()]
+    up[0].kill()
+    status, said, errors = running.finish()
+    assert status == 1, said
+    assert codes.DEMO_FAILED.code in errors
+    assert gone(running.processes())
     assert running.left() == ([], [])

@@ -12,6 +12,7 @@ from collections import Counter
 
 import pytest
 
+from libstaragent.codes import KEEPER_BUG
 from libstaragent.errors import Bug
 from libstaragent.roles import keeper_effects as act
 from libstaragent.roles.keeper import KeeperCore
@@ -175,8 +176,9 @@ def test_a_disk_that_does_not_sync_is_caught_by_the_same_seeds():
 
 def test_a_move_that_the_table_lacks_is_a_bug_that_names_itself():
     kept = KeptJob(JOBS[0], "finished", None)
-    with pytest.raises(Bug, match=f"created in state finished of job {JOBS[0]}"):
+    with pytest.raises(Bug, match=f"created in state finished of job {JOBS[0]}") as caught:
         kept.move("created")
+    assert caught.value.code is KEEPER_BUG
 
 
 def test_every_state_can_be_reached_and_left():

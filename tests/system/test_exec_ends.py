@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import pytest
+
 from libstaragent import codes
+from libstaragent.client.context import load_context, save_context
+from libstaragent.client.fleet import Fleet
+from libstaragent.errors import NotFound, TimedOut
+from libstaragent.model.api import JobAnswer
 
 
 def line_of(process: subprocess.Popen[str]) -> str:
@@ -158,3 +167,33 @@ def test_a_command_can_open_dev_stdout(site: Any) -> None:
     done = site.run("exec", "-t", "web01", "--shell", "echo one > /dev/stdout; echo two > /dev/stderr; echo three")
     assert done.stdout.splitlines() == ["web01 | one", "web01 | three"]
     assert "web01 | two" in done.stderr
+
+
+def test_two_when_nobody_is_central_at_the_address(site: Any, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        api = f"https://127.0.0.1:{closed.getsockname()[1]}"
+    context = tmp_path / "context.toml"
+    save_context(msgspec.structs.replace(load_context(site.context), api=api), context)
+    done = site.run_as(("--context", str(context)), "exec", "-t", "web01", "--shell", "true")
+    assert done.returncode == 2 and codes.CENTRAL_UNREACHABLE.code in done.stderr
+
+
+async def test_a_central_that_stands_still_is_told_as_silent(site: Any) -> None:
+    async with Fleet.connect(site.context) as fleet:
+        await fleet.health()
+        os.kill(site.said["pid"], signal.SIGSTOP)
+        try:
+            with pytest.raises(TimedOut) as caught:
+                await fleet.transport.post("/v1/jobs", b"{}", JobAnswer, seconds=0.5)
+        finally:
+            os.kill(site.said["pid"], signal.SIGCONT)
+        assert caught.value.code is codes.CENTRAL_SILENT
+        assert (await fleet.health()).hosts_up >= 3
+
+
+def test_output_of_a_host_that_has_none_is_told_as_missing(site: Any) -> None:
+    with site.fleet() as fleet:
+        result = fleet.run("web01", ["true"]).result()
+        with pytest.raises(NotFound) as caught:
+            result.output("web02")
+    assert caught.value.code is codes.OUTPUT_MISSING

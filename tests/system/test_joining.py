@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,22 +20,25 @@ import msgspec
 import pytest
 
 from libstaragent import codes
-from libstaragent.model.api import Enrolment, Trust
+from libstaragent.model.api import Enrolment, ErrorBody, Trust
 from libstaragent.security.identity import create_agent_key, create_ca, create_csr, create_server
 from libstaragent.security.tls import api_context
+
+AGENTD = (sys.executable, "-m", "agentd")
 
 
 class Stranger:
     """A TLS server that answers every request with what it was given, and keeps all that it is sent."""
 
-    def __init__(self, folder: Path, answer: bytes) -> None:
+    def __init__(self, folder: Path, answer: bytes, status: str) -> None:
         ca = create_ca(fleet="0" * 64, now_ms=time.time_ns() // 1_000_000)
         server = create_server(ca, names=["127.0.0.1"], now_ms=time.time_ns() // 1_000_000)
         pem = folder / "stranger.pem"
         pem.write_bytes(server.key + server.certificate)
         self._context = api_context(certificate=pem, key=pem)
         self._socket = socket.create_server(("127.0.0.1", 0))
-        self._answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(answer) + answer
+        head = f"HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {len(answer)}\r\n\r\n"
+        self._answer = head.encode() + answer
         self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
         self.heard = b""
         self.refused = 0
@@ -66,11 +71,11 @@ class Stranger:
 
 
 @pytest.fixture
-def stranger(tmp_path: Path) -> Iterator[Callable[[bytes], Stranger]]:
+def stranger(tmp_path: Path) -> Iterator[Callable[..., Stranger]]:
     made: list[Stranger] = []
 
-    def make(answer: bytes) -> Stranger:
-        made.append(Stranger(tmp_path, answer))
+    def make(answer: bytes, status: str = "200 OK") -> Stranger:
+        made.append(Stranger(tmp_path, answer, status))
         return made[-1]
 
     yield make
@@ -127,7 +132,7 @@ def test_with_a_wrong_pin_the_token_is_never_sent(site: Any) -> None:
 
 
 def test_a_stranger_that_knows_the_rosters_but_has_another_ca_gets_no_token(
-    site: Any, stranger: Callable[[bytes], Stranger]
+    site: Any, stranger: Callable[..., Stranger]
 ) -> None:
     """It can tell the true chain, which is public; the true CA's certificate it cannot show."""
     token = site.issue()
@@ -140,7 +145,7 @@ def test_a_stranger_that_knows_the_rosters_but_has_another_ca_gets_no_token(
     assert site.join("theft01", token=token).returncode == 0
 
 
-def test_a_stranger_with_a_ca_of_its_own_gets_no_token(site: Any, stranger: Callable[[bytes], Stranger]) -> None:
+def test_a_stranger_with_a_ca_of_its_own_gets_no_token(site: Any, stranger: Callable[..., Stranger]) -> None:
     token = site.issue()
     with site.http(login=False) as http:
         trust = msgspec.json.decode(http.get("/v1/trust").content, type=Trust)
@@ -150,7 +155,7 @@ def test_a_stranger_with_a_ca_of_its_own_gets_no_token(site: Any, stranger: Call
     assert theirs.heard.startswith(b"GET /v1/trust ") and token.encode() not in theirs.heard
 
 
-def test_what_is_no_control_plane_is_told_as_such(site: Any, stranger: Callable[[bytes], Stranger]) -> None:
+def test_what_is_no_control_plane_is_told_as_such(site: Any, stranger: Callable[..., Stranger]) -> None:
     theirs = stranger(b"<html>")
     refused(site.join("new01", token="t", address=theirs.address), codes.CENTRAL_UNREADABLE, site, "new01")
     with socket.create_server(("127.0.0.1", 0)) as closed:
@@ -175,6 +180,30 @@ def test_join_says_it_too_and_the_terminal_stays_whole(site: Any) -> None:
     done = site.join_at(state, "\x1b]0;owned\x07[/b]")
     assert done.returncode == 1 and codes.REQUEST_MALFORMED.code in done.stderr
     assert "\x1b" not in done.stderr and not state.exists()
+
+
+def test_a_refusal_that_this_version_does_not_know_is_passed_on(site: Any, stranger: Callable[..., Stranger]) -> None:
+    said = ErrorBody(code="SA-2777", symbol="newer", message="not on Sundays", remedy="Wait.", retryable=False)
+    theirs = stranger(msgspec.json.encode(said), "403 Forbidden")
+    done = site.join("new01", token="t", address=theirs.address)
+    refused(done, codes.JOIN_REFUSED, site, "new01")
+    assert "SA-2777 not on Sundays" in done.stderr
+
+
+def test_an_agent_whose_identity_is_damaged_says_which_file(site: Any, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    file = state / "identity.json"
+    file.touch(0o600)
+    file.write_text('{"agent": ')
+    # The keeper stays and tries again, for whoever mends the file; it is told to go.
+    process = subprocess.Popen([*AGENTD, "agent", "--state", str(state)], stderr=subprocess.PIPE, text=True)
+    with process:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        process.terminate()
+        process.communicate(timeout=30)
+    assert codes.STATE_DAMAGED.code in said and str(file) in said
 
 
 def test_an_agent_that_never_joined_says_what_to_do(site: Any) -> None:

@@ -5,6 +5,10 @@ How often a command ran is counted by the command itself, in a file of its own.
 
 from __future__ import annotations
 
+import errno
+import os
+import resource
+import signal
 import sqlite3
 from collections.abc import Callable
 from typing import Any
@@ -111,7 +115,7 @@ def test_a_keeper_killed_in_mid_command_ends_it_as_interrupted_and_the_host_goes
             assert site.gone(command)
         _, stderr = process.communicate(timeout=30)
     assert process.returncode == 2, stderr
-    assert codes.COMMAND_INTERRUPTED.code in stderr or codes.KEEPER_LOST.code in stderr
+    assert codes.COMMAND_INTERRUPTED.code in stderr
     assert site.run("exec", "-t", "web01", "--async", "--", "true").returncode == 0
     site.until_state("up", "web01")
     done = site.run("exec", "-t", "web01", "--ttl", "30", "--", "echo", "here again")
@@ -181,3 +185,47 @@ def test_a_second_control_plane_on_the_same_state_is_refused_and_harms_nothing(s
     done = site.agentd("agent", "--state", str(site.host_state("web01")))
     assert done.returncode == 1 and codes.KEEPER_RUNNING.code in done.stderr
     assert site.run("exec", "-t", "web01", "--", "true").returncode == 0
+
+
+def test_a_keeper_killed_before_it_heard_of_a_command_never_started_it(
+    new_site: Callable[..., Any], referee: Any
+) -> None:
+    site = new_site("web01")
+    # Stopped, it neither reads nor starts anything; the agent has promised a result all the same.
+    os.kill(site.keepers["web01"].pid, signal.SIGSTOP)
+    with site.fleet() as fleet:
+        job = fleet.run("web01", ["sh", "-c", referee.mark], background=True)
+    site.until_target(job.id, "accepted")
+    site.kill_keeper("web01")
+    (target,) = site.result(job.id).targets
+    assert (target.state, target.code, target.ran) == ("interrupted", codes.NEVER_STARTED.code, "no")
+    assert referee.count == 0
+
+
+def test_an_agent_that_cannot_write_its_journal_starts_nothing_and_says_why(site: Any, referee: Any) -> None:
+    pid = site.agent_process("db01").pid
+    # Not a byte more may be added to any file, as on a full disk.
+    limits = resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    try:
+        done = site.run("exec", "-t", "db01", "--shell", referee.mark)
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
+    assert done.returncode == 1
+    assert codes.JOURNAL_FAILED.code in done.stderr and f"errno {errno.EFBIG}" in done.stderr
+    assert referee.count == 0
+    assert site.run("exec", "-t", "db01", "--shell", referee.mark).returncode == 0
+    assert referee.count == 1
+
+
+def test_an_agent_without_its_room_says_so_and_comes_when_it_is_there(new_site: Callable[..., Any]) -> None:
+    site = new_site("web01")
+    site.stop_agent("web01")
+    site.down()
+    site.start_agent("web01", log_to_pipe=True)
+    assert site.said["room"] in site.log_line("web01", codes.ROOM_UNREACHED.code)
+    site.up()
+    site.until_state("up", "web01")
+    site.kill_central()
+    assert site.said["room"] in site.log_line("web01", codes.CONNECTION_LOST.code)
+    site.up()
+    site.until_state("up", "web01")
