@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from email.parser import Parser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,3 +110,52 @@ def test_the_base_install_imports_the_library_from_the_wheel_and_holds_no_extra(
     assert "msgspec==" in installed
     assert [name for name in EXTRAS_ONLY if f"\n{name}==" in f"\n{installed}"] == []
     run(base_install / "python", "-I", "-m", "pip", "check")
+
+
+def test_an_agent_runs_from_the_base_install_and_the_command_line_drives_it(base_install: Path) -> None:
+    """The control plane is the checkout's; host and operator have the wheel's base alone."""
+    with contextlib.ExitStack() as stack:
+        # Short, for the agent's socket below it.
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oc-", dir="/tmp")))
+
+        def start(*command: str | Path, **options: Any) -> subprocess.Popen[str]:
+            process = subprocess.Popen([*map(str, command)], text=True, stdin=subprocess.DEVNULL, **options)
+            stack.callback(end, process)
+            return process
+
+        up = start(
+            *(sys.executable, "-m", "opsconsole", "up", "--json", "--operator", "li", "--state", folder / "central"),
+            *("--listen", "127.0.0.1:0", "--room-listen", "127.0.0.1:0", "--context", folder / "context.toml"),
+            *("--key-file", folder / "operator.key", "--root-key-file", folder / "root.key"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert up.stdout is not None
+        said = json.loads(up.stdout.readline())
+        token = folder / "token"
+        token.touch(0o600)
+        token.write_text(said["token"])
+        state = folder / "host"
+        agentd, opsconsole = base_install / "agentd", base_install / "opsconsole"
+        joined = run(
+            *(agentd, "join", said["join"], "--pin", said["fleet"], "--token-file", token),
+            *("--name", "wheel01", "--state", state),
+            cwd=folder,
+        )
+        assert "wheel01 joined room main" in joined
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        agent = start(agentd, "agent", "--state", state, cwd=folder, env=environment)
+        # The job waits for the host to come up, and shows where the agent's own program is.
+        words = ("exec", "--context", folder / "context.toml", "-t", "wheel01", "--ttl", "60", "--shell")
+        shown = run(opsconsole, *words, "tr '\\0' ' ' < /proc/$PPID/cmdline; echo; echo from the wheel", cwd=folder)
+        first, second = shown.splitlines()
+        assert str(base_install) in first and "agentd agent" in first
+        assert second == "wheel01 | from the wheel"
+        assert "wheel01" in run(opsconsole, "hosts", "--context", folder / "context.toml", cwd=folder)
+        assert agent.poll() is None
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """SIGTERM, and wait: what is started here leaves by itself."""
+    process.terminate()
+    process.communicate(timeout=60)
