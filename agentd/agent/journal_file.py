@@ -1,8 +1,8 @@
 """The journal on disk (`libstaragent.jobs.journal` says what is in it): appended in groups, one fsync a group.
 
 Rules: a torn end is cut off when the file is opened; a failed append leaves the file as it was before; it is written
-anew when it is opened and when it has grown past REWRITE_BYTES. On a full disk it is opened all the same: the host
-must stay reachable, and say of each command that it cannot be journaled.
+anew when it is opened, and when it has grown past REWRITE_BYTES and to twice what it was when last written anew. On a
+full disk it is opened all the same: the host must stay reachable, and say of each command that it cannot be journaled.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 
 from libstaragent.jobs.journal import Record, compacted, decode_records, encode_record
 
-# Ids of a busy day are about 10 MB; rewriting takes what is still of use.
+# Ids of a busy day are about 10 MB; rewriting takes what is still of use. Open jobs with large envelopes may be more
+# than that by themselves: then it must not be written anew with each record.
 REWRITE_BYTES = 16 * 1024 * 1024
 
 
@@ -34,6 +35,7 @@ class JournalFile:
         self.records: list[Record] = compacted(found)
         self._descriptor = -1
         self._size = 0
+        self._rewrite_at = REWRITE_BYTES
         try:
             self._rewrite(self.records)
         except OSError:
@@ -55,7 +57,7 @@ class JournalFile:
             os.ftruncate(self._descriptor, self._size)
             return error.errno or errno.EIO
         self._size += len(data)
-        if self._size > REWRITE_BYTES:
+        if self._size > self._rewrite_at:
             self._shorten()
         return None
 
@@ -64,9 +66,8 @@ class JournalFile:
         os.close(self._descriptor)
 
     def _shorten(self) -> None:
-        found = decode_records(self._path.read_bytes())[0]
         try:
-            self._rewrite(compacted(found))
+            self._rewrite(compacted(decode_records(self._path.read_bytes())[0]))
         except OSError:
             # The longer file still says the same; the next append tries again.
             return
@@ -93,3 +94,4 @@ class JournalFile:
             os.close(self._descriptor)
         self._descriptor = descriptor
         self._size = len(data)
+        self._rewrite_at = max(REWRITE_BYTES, 2 * self._size)

@@ -21,7 +21,7 @@ import msgspec
 from libstaragent import codes
 from libstaragent.security.acts import Member
 from libstaragent.security.private_file import read_private, write_private
-from libstaragent.security.signed import Signed, signed_from_json, signed_to_json
+from libstaragent.security.signed import MAX_JSON, Signed, signed_from_json, signed_to_json
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +88,7 @@ class AgentState:
 
     def roster(self) -> Signed:
         """The newest verified roster revision."""
-        return signed_from_json(read_private(self.directory / "roster"))
+        return signed_from_json(read_private(self.directory / "roster", at_most=MAX_JSON))
 
     def write_roster(self, signed: Signed) -> None:
         """Keep a verified revision."""

@@ -4,12 +4,12 @@ How `join` comes to trust: the pin is the fingerprint of the fleet's root key. O
 come the roster chain and a CA; the chain must begin with a revision signed by the pinned root, and must name the CA.
 Only then is a second connection made, to a server with a certificate of that CA, and only over it the token is sent.
 
-Rules: nothing is written before central has answered with a certificate; identity.json is written last.
+Rules: a token is not spent before its host's directory has taken the key; identity.json is written last.
 """
 
 from __future__ import annotations
 
-__all__ = ("install", "join", "prepare")
+__all__ = ("install", "join", "keep_key", "prepare")
 
 import http.client
 import os
@@ -39,7 +39,9 @@ TIMEOUT = 20.0
 
 
 def join(directory: Path, address: str, *, pin: str, token: str, name: str) -> Identity:
-    """Make this host a member of the fleet with that pin. Raises StarAgentError; the directory is then as it was."""
+    """Make this host a member of the fleet with that pin. Raises StarAgentError; the host has not joined then, and its
+    directory holds nothing new but what may stay.
+    """
     state = AgentState(directory)
     if state.joined:
         raise codes.ALREADY_JOINED.error(str(directory))
@@ -50,6 +52,7 @@ def join(directory: Path, address: str, *, pin: str, token: str, name: str) -> I
     assert chain.signed is not None
     ca = trusted_ca(trust.ca, roster)
     key = create_agent_key()
+    keep_key(directory, key)
     request = Enrolment(
         token=token,
         name=name,
@@ -59,7 +62,6 @@ def join(directory: Path, address: str, *, pin: str, token: str, name: str) -> I
     )
     enrolled = _decode(_call(address, client_context(ca), "POST", "/v1/enrol", msgspec.json.encode(request)), Enrolled)
     certificate = enrolled.certificate.encode("ascii")
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     state.write_ca(ca)
     state.write_roster(chain.signed)
     write_whole(state.identity_pem, key + certificate)
@@ -73,7 +75,17 @@ def join(directory: Path, address: str, *, pin: str, token: str, name: str) -> I
         renew_at_ms=renewal_time(*certificate_span(certificate), random.random),
     )
     state.write_identity(identity)
+    (directory / "next.key").unlink(missing_ok=True)
     return identity
+
+
+def keep_key(directory: Path, key: bytes) -> None:
+    """Where the key is to live; what cannot be written is found out before anybody else counts on it."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise codes.KEY_FILE_FAILED.error(f"{directory}: {error.strerror}", errno=error.errno) from error
+    write_whole(directory / "next.key", key)
 
 
 def prepare(directory: Path) -> None:

@@ -55,23 +55,23 @@ def write_private(path: Path, data: bytes, *, overwrite: bool = False) -> None:
         raise _coded(error, path) from error
 
 
-def read_private(path: Path) -> bytes:
-    """What `path` holds.
+def read_private(path: Path, *, at_most: int = MAX_PRIVATE_BYTES) -> bytes:
+    """What `path` holds, of `at_most` bytes.
 
     :raises NotFound: it is not there.
     :raises Denied: others can read or change it, it belongs to another user, or it is no regular file.
-    :raises DependencyFailed: the OS refused, or it is too large for a secret.
+    :raises DependencyFailed: the OS refused, or it is larger.
     """
     try:
         # Non-blocking, so that a FIFO at this path cannot hang its reader before it is recognised.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         with os.fdopen(descriptor, "rb") as file:
             _refuse_exposed(os.fstat(descriptor), path)
-            data = file.read(MAX_PRIVATE_BYTES + 1)
+            data = file.read(at_most + 1)
     except OSError as error:
         raise _coded(error, path) from error
-    if len(data) > MAX_PRIVATE_BYTES:
-        raise codes.KEY_FILE_FAILED.error(f"{path} is larger than 64 KiB", errno=errno.EFBIG)
+    if len(data) > at_most:
+        raise codes.KEY_FILE_FAILED.error(f"{path} is larger than {at_most // 1024} KiB", errno=errno.EFBIG)
     return data
 
 
