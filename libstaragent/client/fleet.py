@@ -18,6 +18,7 @@ from __future__ import annotations
 
 __all__ = ("Fleet",)
 
+import errno
 import os
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -35,6 +36,7 @@ from libstaragent.client.job import Job
 from libstaragent.client.session import Login, session_path
 from libstaragent.client.submission import BACKGROUND, FOREGROUND, Signer, check_meant, shell_argv
 from libstaragent.client.transport import READ_SECONDS, Transport
+from libstaragent.errors import StarAgentError
 from libstaragent.model.api import (
     Event,
     Health,
@@ -51,6 +53,7 @@ from libstaragent.model.api import (
 )
 from libstaragent.model.ids import ULID_RANDOM_BYTES
 from libstaragent.security.acts import Act, Exec, IssueToken, Member
+from libstaragent.security.envelope import open_signed
 from libstaragent.security.roster import Roster, RosterChain
 from libstaragent.security.signing import public_key
 from libstaragent.security.tls import trusted_ca
@@ -58,6 +61,9 @@ from libstaragent.security.tls import trusted_ca
 PAGE = 1000
 # An act towards central is done when it arrives.
 TOKEN_ENVELOPE_SECONDS = 60.0
+# After these central may have what it was sent, unless no connection was made.
+_UNANSWERED = (codes.CENTRAL_SILENT, codes.CENTRAL_UNREACHABLE)
+_NEVER_ARRIVED = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH)
 
 
 class Fleet:
@@ -247,8 +253,22 @@ class Fleet:
         )
 
     async def submit(self, submission: JobSubmission) -> Job:
-        """Sends what was signed; sent again it is the same job."""
-        answer = await self.transport.post("/v1/jobs", msgspec.json.encode(submission), JobAnswer)
+        """Sends what was signed; sent again it is the same job, so what was not answered is sent once more.
+
+        :raises StarAgentError: central refuses it, or does not answer; the detail names the job if it may run all the
+            same.
+        """
+        body = msgspec.json.encode(submission)
+        try:
+            answer = await self.transport.post("/v1/jobs", body, JobAnswer)
+        except StarAgentError as error:
+            if error.code not in _UNANSWERED or error.errno in _NEVER_ARRIVED:
+                raise
+            try:
+                answer = await self.transport.post("/v1/jobs", body, JobAnswer)
+            except StarAgentError as again:
+                job = open_signed(submission.envelope).id
+                raise error.code.error(f"job {job} may have been taken; {again.detail}", errno=error.errno) from again
         return Job(self, answer.job)
 
     async def issue_token(

@@ -132,6 +132,8 @@ class StandIn:
         self.script: Callable[[Story], None] = self.all_ok
         # Path → answers to give instead of the real ones, one a request.
         self.faults: dict[str, list[tuple[int, bytes]]] = {}
+        # Path → how many answers break off after what was asked has been done.
+        self.broken: dict[str, int] = {}
         self.requests: list[str] = []
         self.resolved: tuple[Member, ...] | None = None
         self._asked: login.Challenge | None = None
@@ -222,7 +224,11 @@ class StandIn:
             except StarAgentError as error:
                 status = 401 if error.code in (codes.BEARER_UNKNOWN, codes.LOGIN_EXPIRED) else 422
                 return Response(error_body(error), status)
-            return answer if isinstance(answer, Response) else Response(msgspec.json.encode(answer))
+            response = answer if isinstance(answer, Response) else Response(msgspec.json.encode(answer))
+            if self.broken.get(request.url.path):
+                self.broken[request.url.path] -= 1
+                return Response(response.body[:1], headers={"content-length": str(len(response.body))})
+            return response
 
         return endpoint
 

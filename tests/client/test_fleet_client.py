@@ -237,3 +237,21 @@ async def test_a_central_that_is_not_there_is_unreachable_with_its_errno(central
             await fleet.hosts()
     assert failed.value.code is codes.CENTRAL_UNREACHABLE
     assert failed.value.errno is not None
+
+
+async def test_a_job_whose_answer_was_lost_is_sent_again_and_is_the_same_job(central: Any) -> None:
+    central.broken["/v1/jobs"] = 1
+    async with Fleet.connect(central.context()) as fleet:
+        job = await fleet.run("web01", ["true"])
+    assert central.broken["/v1/jobs"] == 0
+    assert list(central.stories) == [job.id]
+
+
+async def test_a_job_that_is_never_answered_is_named_so_that_nobody_runs_it_twice(central: Any) -> None:
+    central.broken["/v1/jobs"] = 2
+    async with Fleet.connect(central.context()) as fleet:
+        with pytest.raises(StarAgentError) as failed:
+            await fleet.run("web01", ["true"])
+    assert failed.value.code is codes.CENTRAL_UNREACHABLE
+    (taken,) = central.stories
+    assert taken in failed.value.detail
