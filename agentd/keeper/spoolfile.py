@@ -9,6 +9,7 @@ Rules: standard library only; mode 0600; errors of the OS are raised as OSError,
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 
 from libstaragent.jobs.spool import (
@@ -37,11 +38,21 @@ Records = list[tuple[int, bytes]]
 _LOOKS = 4
 
 
+# A file system that cannot reserve space says so; where the C library does not write zeros then, we do.
+_CANNOT_RESERVE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+
+
 def _reserve(descriptor: int, offset: int, length: int) -> None:
     if length and hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(descriptor, offset, length)
-    elif length:
-        os.pwrite(descriptor, bytes(length), offset)
+        try:
+            os.posix_fallocate(descriptor, offset, length)
+        except OSError as problem:
+            if problem.errno not in _CANNOT_RESERVE:
+                raise
+        else:
+            return
+    if length and os.pwrite(descriptor, bytes(length), offset) != length:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 # macOS has only the stronger one.
