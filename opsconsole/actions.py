@@ -315,7 +315,7 @@ def keys_document() -> str:
         "# Keys",
         "",
         "Made from the table in `opsconsole/actions.py`; `?` in the console lists what can be done where you are.",
-        "Keys are changed in `keymap.toml` in the configuration folder (on Linux `~/.config/opsconsole`), by their ids:",
+        "Keys change by `keymap.toml` in the configuration folder (on Linux `~/.config/opsconsole`), by their ids:",
         "",
         "```toml",
         "[keys]",

@@ -40,7 +40,7 @@ In a tie the first of 64, 4, 3, 5, 2, 1 counts.
     "output": """Output of exec and of jobs output:
 
   A line a line of a host, `web01 | text`; the command's stdout to stdout, its stderr to stderr. Escape sequences and
-  control characters are shown, not obeyed. What was not kept is named: `[4096 bytes omitted]`.
+  control characters are never obeyed. What was not kept is named: `[4096 bytes omitted]`.
 
   --raw     the bytes of one host as they were
   --json    one JSON object a line: events job, target, output, gap, result

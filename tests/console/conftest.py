@@ -76,6 +76,12 @@ def small_fleet() -> MemorySource:
     return MemorySource(rows)
 
 
+@pytest.fixture(autouse=True)
+def colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may want none; what the console does then has tests that say so."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+
 @pytest.fixture
 async def console() -> AsyncIterator[Console]:
     async with opened(small_fleet()) as opened_console:

@@ -107,6 +107,7 @@ print(*sorted(set(sys.modules) - before))
         *("agentd", "agentd.keeper", "agentd.keeper.cgroups", "agentd.keeper.command", "agentd.keeper.link"),
         *("agentd.keeper.main", "agentd.keeper.processes", "agentd.keeper.shell", "agentd.keeper.spawn"),
         *("agentd.keeper.spoolfile", "libstaragent", "libstaragent.codes", "libstaragent.errors"),
+        "libstaragent.codes.executor",
         *(
             "libstaragent.jobs",
             "libstaragent.jobs.digest",
