@@ -29,7 +29,7 @@ def line_of(process: subprocess.Popen[str]) -> str:
 
 
 def test_zero_when_every_target_is_ok_and_lines_carry_their_host(site: Any) -> None:
-    done = site.run("exec", "-t", "all", "--", "sh", "-c", "echo one; echo two")
+    done = site.run("exec", "-t", "web01,web02,db01", "--", "sh", "-c", "echo one; echo two")
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.splitlines()) == sorted(
         f"{host} | {line}" for host in ("web01", "web02", "db01") for line in ("one", "two")
@@ -105,7 +105,9 @@ def test_sixty_four_for_what_cannot_be_asked(site: Any, tmp_path: Path) -> None:
 
 
 def test_json_lines_are_objects_that_tell_the_whole_job(site: Any) -> None:
-    done = site.run("exec", "--json", "-t", "all", "--", "sh", "-c", "echo to-out; echo to-err >&2; exit 2")
+    done = site.run(
+        "exec", "--json", "-t", "web01,web02,db01", "--", "sh", "-c", "echo to-out; echo to-err >&2; exit 2"
+    )
     assert done.returncode == 1
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert {line["event"] for line in lines} <= {"job", "target", "output", "result"}

@@ -74,7 +74,7 @@ def test_no_secret_is_in_a_process_a_log_or_a_file_that_others_may_read(
             assert joining.wait(30) == 1
         console.send_signal(2)
         console.communicate(timeout=30)
-    assert not state.exists()
+    assert not (state / "identity.json").exists()
 
     # Files: a secret is only in a file that its owner alone may read; tokens of enrolment are in none at all.
     places: dict[str, set[str]] = {}
@@ -110,4 +110,4 @@ def test_a_key_file_that_others_may_read_is_not_used(site: Any, tmp_path: Path) 
         str(tmp_path / "s"),
     )  # fmt: skip
     assert done.returncode == 1 and "SA-4380" in done.stderr
-    assert not (tmp_path / "s").exists()
+    assert not (tmp_path / "s" / "identity.json").exists()
