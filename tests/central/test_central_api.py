@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -145,6 +146,34 @@ async def test_an_expression_is_resolved_or_refused_with_a_code(stack: Any, refu
         names += [host["name"] for host in page["hosts"]]
         after = page["next"]
     assert names == ["db01", "web01", "web02"]
+
+
+class _Unhurried:
+    """A host as an expression sees it, whose name is not known before `gate` opens."""
+
+    def __init__(self, name: str, asked: threading.Event, gate: threading.Event) -> None:
+        self._name = name
+        self._asked = asked
+        self._gate = gate
+        self.id = name
+
+    @property
+    def name(self) -> str:
+        self._asked.set()
+        assert self._gate.wait(10), "the loop waits for an expression"
+        return self._name
+
+
+async def test_an_expression_that_takes_long_holds_up_nobody_else(stack: Any) -> None:
+    await stack.log_in()
+    (member,) = await stack.add_hosts("web01")
+    asked, gate = threading.Event(), threading.Event()
+    stack.central.hosts.get(member.agent).chosen = _Unhurried(member.agent, asked, gate)
+    resolving = asyncio.create_task(stack.get("/v1/resolve", targets="*"))
+    assert await asyncio.to_thread(asked.wait, 20)
+    assert (await stack.http.get("/v1/health")).status_code == 200
+    gate.set()
+    assert (await resolving).json()["members"][0]["name"] == "web01"
 
 
 async def test_metrics_count_what_happened(stack: Any) -> None:

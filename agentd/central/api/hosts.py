@@ -1,13 +1,14 @@
 """Hosts over HTTP: list, look, and what an expression means now.
 
-Rules: answered from memory. A client freezes and signs what `resolve` says; it is the list it shows its operator, and
-agents do not rely on it.
+Rules: answered from memory; choosing may take long, so it is done beside the loop, one at a time. A client freezes and
+signs what `resolve` says; it is the list it shows its operator, and agents do not rely on it.
 """
 
 from __future__ import annotations
 
 __all__ = ("HostsApi",)
 
+import asyncio
 from bisect import bisect_right
 
 from agentd.central.api.call import Call, Reply
@@ -25,6 +26,8 @@ class HostsApi:
 
     def __init__(self, central: Central) -> None:
         self._central = central
+        # The worst expression over the largest fleet takes a minute: it may hold up the next, and nothing else.
+        self._choosing = asyncio.Lock()
 
     async def listed(self, call: Call) -> Reply:
         """GET /v1/hosts"""
@@ -45,5 +48,7 @@ class HostsApi:
         """GET /v1/resolve"""
         roster = self._central.trust.newest
         hosts = self._central.hosts
-        found = targets.select(targets.parse(call.text("targets")), hosts.facts(), roster.groups)
+        expression = targets.parse(call.text("targets"))
+        async with self._choosing:
+            found = await asyncio.to_thread(targets.select, expression, hosts.facts(), roster.groups)
         return Reply(Resolved(members=tuple(hosts.members[host.id] for host in found), revision=roster.revision))
