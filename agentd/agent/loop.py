@@ -63,6 +63,8 @@ class AgentLoop:
         self._keeper: KeeperLink | None = None
         self._known: list[dict[str, Any]] = []
         self._connect_at = 0.0
+        # A room's name may have addresses that lead nowhere from here: what did not open is tried by the next one.
+        self._address_turn = 0
         self._check_time = True
         self._stop = False
 
@@ -95,7 +97,7 @@ class AgentLoop:
                 ca_pem=self._state.ca(),
                 check_time=self._check_time,
             )
-            self._room = RoomLink(self._identity.room_address, context, now=now)
+            self._room = RoomLink(self._identity.room_address, context, now=now, turn=self._address_turn)
         except (OSError, StarAgentError) as error:
             self._lost(error)
             return
@@ -128,6 +130,7 @@ class AgentLoop:
     def _lost(self, error: Exception | None) -> None:
         refused = self._core.refused
         reached = self._room is not None and self._room.state == "open"
+        self._address_turn += not reached
         if self._room is not None:
             if self._room_events:
                 self._selector.unregister(self._room_descriptor)

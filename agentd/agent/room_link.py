@@ -13,6 +13,8 @@ import contextlib
 import os
 import socket
 import ssl
+from collections.abc import Callable, Sequence
+from typing import Any
 
 # One TLS record is at most 16 KiB; more at once only costs memory.
 READ_SIZE = 64 * 1024
@@ -25,11 +27,22 @@ SETUP_TIMEOUT = 15.0
 class RoomLink:
     """See the module."""
 
-    def __init__(self, address: str, context: ssl.SSLContext, *, now: float) -> None:
-        """Begin to connect. Raises OSError where even that is not possible."""
+    def __init__(
+        self,
+        address: str,
+        context: ssl.SSLContext,
+        *,
+        now: float,
+        turn: int = 0,
+        resolve: Callable[..., Sequence[Any]] = socket.getaddrinfo,
+    ) -> None:
+        """Begin to connect; `turn` picks one of the addresses that the name has. Raises OSError where even that is not
+        possible.
+        """
         host, _, port = address.rpartition(":")
         host = host.strip("[]")
-        family, kind, protocol, _, target = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
+        found = resolve(host, int(port), type=socket.SOCK_STREAM)
+        family, kind, protocol, _, target = found[turn % len(found)]
         plain = socket.socket(family, kind, protocol)
         plain.setblocking(False)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -41,8 +54,13 @@ class RoomLink:
         self._write_blocked = False
         self.deadline = now + SETUP_TIMEOUT
         self.state = "connecting"
-        with contextlib.suppress(BlockingIOError):
+        try:
             plain.connect(target)
+        except BlockingIOError:
+            return
+        except OSError:
+            plain.close()
+            raise
 
     @property
     def descriptor(self) -> int:
