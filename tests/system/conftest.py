@@ -6,6 +6,8 @@ own, for tests that break it.
 
 Rules: nothing is waited for by the clock: what a fleet does is heard as events, the end of a process by its pidfd, what
 a command does by a fifo. A test that kills takes a fleet of its own.
+
+Over 400 lines, and one file because tests are not importable: what they share has to be reached by a fixture.
 """
 
 from __future__ import annotations
