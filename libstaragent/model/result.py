@@ -18,6 +18,7 @@ __all__ = (
     "LeftRunning",
     "Output",
     "TargetResult",
+    "Whole",
     "encode_records",
     "failed_result",
     "records",
