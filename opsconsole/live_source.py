@@ -29,6 +29,7 @@ from libstaragent.client.output import STDERR, Gap, Piece
 from libstaragent.errors import StarAgentError
 from libstaragent.model.api import Event as FleetEvent
 from libstaragent.model.api import HostChanged, HostView, JobChanged, JobView, TargetView
+from opsconsole.feed import as_coded
 from opsconsole.following import Following
 from opsconsole.source import Event, HostRow, HostState, JobRow, OutputLines, TargetRow
 
@@ -114,8 +115,9 @@ class LiveSource:
             async with contextlib.aclosing(self._fleet.events()) as batches:
                 async for batch in batches:
                     await self._queue.put([row for event in batch for row in _row_of(event)])
-        except StarAgentError as error:
-            await self._queue.put(error)
+        except Exception as error:
+            # Whatever it is, the view must hear that it stands still: it says so, and asks again.
+            await self._queue.put(as_coded(error))
 
     def _follow(self, job: Job) -> None:
         if job.id in self._followed:
@@ -167,8 +169,8 @@ class _Followed:
     async def _run(self, job: Job) -> None:
         try:
             await Following(job, self).run()
-        except StarAgentError as error:
-            await self._queue.put(error)
+        except Exception as error:
+            await self._queue.put(as_coded(error))
 
     def pieces(self, host: str, pieces: Iterable[Piece | Gap]) -> None:
         """See `Watcher`."""
