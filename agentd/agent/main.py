@@ -28,7 +28,7 @@ def run(directory: Path) -> None:
     """
     state = AgentState(directory)
     identity = state.identity()
-    journal = JournalFile(state.journal)
+    journal = JournalFile(state.journal, log=_log)
     own_facts = facts.facts()
     addresses = facts.addresses(identity.room_address.rpartition(":")[0].strip("[]"))
     nonce = facts.boot_nonce()

@@ -86,3 +86,11 @@ STATE_DAMAGED = Code(
     "Look at the file named in the detail; if it is lost, join again with a new --state directory.",
     owner="host owner",
 )
+IDS_LOST = Code(
+    "SA-5802",
+    "ids_lost",
+    "the host's list of jobs was damaged, and this job may have been on it; it is not run (again)",
+    "Find out on the host whether it ran; then sign the command again, half a minute after the damage was found at "
+    "the earliest. The agent's log says when that was.",
+    owner="operator",
+)

@@ -2,17 +2,33 @@
 
     u32 length | u32 CRC-32 of the body | body (MessagePack of one record)
 
-`Taken` is on disk before anything starts; `Done` before the keeper's spool of that job is deleted. Whoever reads a
-journal back gets every whole record up to the first that is torn or damaged; what follows a torn record was never
-acknowledged by a sync, so nothing was built on it.
+`Taken` is on disk before anything starts; `Done` before the keeper's spool of that job is deleted.
 
-Not here: the file. Rules: pure; a record's size is bounded before it is decoded.
+What cannot be read is either of two things. A torn tail is the beginning of a record at the end of the file (or zeros
+there): its sync was never acknowledged, so nothing was built on it, and it is cut off. All else is damage: ids that
+counted are lost. What stands after it is found again, and a `Floor` says from then on that ids from before may be
+missing.
+
+Not here: the file. Rules: pure; a record's size is bounded before it is decoded, and so is the work of finding the
+next one.
 """
 
 from __future__ import annotations
 
-__all__ = ("Done", "Learned", "Record", "Taken", "compacted", "decode_records", "encode_record")
+__all__ = (
+    "Done",
+    "Floor",
+    "Learned",
+    "Record",
+    "Salvage",
+    "Taken",
+    "compacted",
+    "decode_records",
+    "encode_record",
+    "salvage",
+)
 
+import re
 import zlib
 from collections.abc import Iterable
 from struct import Struct as _Layout
@@ -20,6 +36,7 @@ from struct import Struct as _Layout
 import msgspec
 from msgspec import Struct
 
+from libstaragent.security.act_limits import MAX_AHEAD_MS, MAX_WINDOW_MS
 from libstaragent.security.clock import TimeJudge
 from libstaragent.security.signed import Signed
 
@@ -27,6 +44,10 @@ _HEADER = _Layout(">II")
 
 # A record is an envelope and a path: what fits a frame, and a little for the record itself.
 RECORD_MAX = 300 * 1024
+# How a body begins: an array of two to four, and one of our tags. Only such places are worth a checksum.
+_BODY = re.compile(rb"[\x92-\x94][\x01-\x04]")
+# Bytes of checksums that the search for records after a damage may cost: about a second.
+SEARCH_MAX = 512 * 1024 * 1024
 
 
 class Taken(Struct, frozen=True, array_like=True, tag=1):
@@ -52,7 +73,26 @@ class Learned(Struct, frozen=True, array_like=True, tag=3):
     time_ms: int
 
 
-Record = Taken | Done | Learned
+class Floor(Struct, frozen=True, array_like=True, tag=4):
+    """The journal was found damaged: the id of an envelope that was issued at this time or before it may be lost, and
+    so may be the end of a job whose `Taken` stands before this record.
+    """
+
+    time_ms: int
+
+
+Record = Taken | Done | Learned | Floor
+
+
+class Salvage(Struct, frozen=True):
+    """What a journal still says: its records, the bytes of its readable beginning, and how many bytes amid or after
+    it are lost (a torn tail is none of them).
+    """
+
+    records: list[Record]
+    whole: int
+    lost: int
+
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
@@ -68,25 +108,81 @@ def decode_records(data: bytes) -> tuple[list[Record], int]:
     """The whole records, and how many bytes of `data` they take; the rest is torn and may be cut off."""
     found: list[Record] = []
     position = 0
-    while position + _HEADER.size <= len(data):
-        length, checksum = _HEADER.unpack_from(data, position)
-        start = position + _HEADER.size
-        body = data[start : start + length]
-        if length > RECORD_MAX or len(body) < length or zlib.crc32(body) != checksum:
-            break
-        try:
-            found.append(_decoder.decode(body))
-        except msgspec.MsgspecError:
-            break
-        position = start + length
+    while (next_one := _record_at(data, position)) is not None:
+        record, position = next_one
+        found.append(record)
     return found, position
 
 
+def salvage(data: bytes) -> Salvage:
+    """All that can be read of a journal, whatever became of it."""
+    found, position = decode_records(data)
+    whole, lost, budget = position, 0, SEARCH_MAX
+    while position < len(data):
+        resumed, budget = _resume(data, position, budget)
+        if resumed is None:
+            lost += 0 if _torn(data, position) else len(data) - position
+            break
+        lost += resumed - position
+        more, length = decode_records(data[resumed:])
+        found += more
+        position = resumed + length
+    return Salvage(found, whole, lost)
+
+
+def _record_at(data: bytes, position: int) -> tuple[Record, int] | None:
+    """The record that begins at `position`, and where it ends."""
+    start = position + _HEADER.size
+    if start > len(data):
+        return None
+    length, checksum = _HEADER.unpack_from(data, position)
+    if length > RECORD_MAX or start + length > len(data) or zlib.crc32(data[start : start + length]) != checksum:
+        return None
+    try:
+        return _decoder.decode(data[start : start + length]), start + length
+    except msgspec.MsgspecError:
+        return None
+
+
+def _resume(data: bytes, damaged: int, budget: int) -> tuple[int | None, int]:
+    """Where the next record begins after an unreadable one, and what is left of the search's budget."""
+    if damaged + _HEADER.size <= len(data):
+        # Mostly the header is whole and a byte of the body is not. To believe it first also keeps what an envelope
+        # carries from being taken for a record.
+        (length, _) = _HEADER.unpack_from(data, damaged)
+        behind = damaged + _HEADER.size + length
+        if length <= RECORD_MAX and _record_at(data, behind) is not None:
+            return behind, budget
+    for match in _BODY.finditer(data, damaged + 1 + _HEADER.size):
+        position = match.start() - _HEADER.size
+        length = int.from_bytes(data[position : position + 4], "big")
+        if length > RECORD_MAX:
+            continue
+        budget -= length
+        if budget < 0:
+            break
+        if _record_at(data, position) is not None:
+            return position, budget
+    return None, budget
+
+
+def _torn(data: bytes, position: int) -> bool:
+    """Whether what begins here is a write that did not come to its end."""
+    start = position + _HEADER.size
+    if start > len(data) or not any(data[position:]):
+        return True
+    length, _ = _HEADER.unpack_from(data, position)
+    return length <= RECORD_MAX and start + length > len(data)
+
+
 def compacted(found: Iterable[Record]) -> list[Record]:
-    """The least records that say the same: open jobs whole, finished ones by id while that must be known, one time."""
+    """The least records that say the same: open jobs whole, finished ones by id while that must be known, one time,
+    and one floor, after what was taken before it.
+    """
     taken: dict[str, Taken] = {}
     done: dict[str, Done] = {}
-    learned = 0
+    doubtful: set[str] = set()
+    learned = floor = 0
     for record in found:
         if type(record) is Taken:
             taken[record.job] = record
@@ -94,8 +190,14 @@ def compacted(found: Iterable[Record]) -> list[Record]:
             done[record.job] = record
         elif type(record) is Learned:
             learned = max(learned, record.time_ms)
+        elif type(record) is Floor:
+            floor = max(floor, record.time_ms)
+            doubtful = set(taken)
     kept: list[Record] = [Learned(learned)] if learned else []
-    kept += [record for job, record in taken.items() if job not in done]
     judge = TimeJudge(learned)
+    kept += [record for job, record in taken.items() if job in doubtful and job not in done]
+    if floor and (doubtful - done.keys() or not judge.may_forget(floor + MAX_AHEAD_MS + MAX_WINDOW_MS)):
+        kept.append(Floor(floor))
+    kept += [record for job, record in taken.items() if job not in doubtful and job not in done]
     kept += [record for record in done.values() if not judge.may_forget(record.expires_ms)]
     return kept

@@ -15,7 +15,8 @@ It promises two things, whoever is killed when: a job runs at most once, and its
 
 After a restart the journal says what was taken and the keeper what was started. Taken and not known to the keeper means
 that nothing ran: it is reported as `interrupted`, and never started then. Ids stay known until
-24 h after they expire, by the time in operators' signatures.
+24 h after they expire, by the time in operators' signatures. Where a damaged journal lost ids, what was issued before
+that was found is not started: it may be one of them. (What is bound to this boot cannot be: no earlier one took it.)
 
 The file is long because room, disk and keeper meet in each job: apart, no reader could follow one.
 
@@ -32,7 +33,7 @@ from typing import Any
 
 from libstaragent import codes
 from libstaragent.errors import Code, StarAgentError
-from libstaragent.jobs.journal import Done, Learned, Record, Taken
+from libstaragent.jobs.journal import Done, Floor, Learned, Record, Taken
 from libstaragent.model.result import Output, TargetResult, encode_records, failed_result
 from libstaragent.protocol import messages as m
 from libstaragent.protocol.connection import AGENT, Connection
@@ -99,6 +100,7 @@ class AgentCore:
         self._next_token = 1
         self._kept_time_ms = verifier.highest_ms
         self._keeper_up = False
+        self._floor_ms = 0
         self._recover(journal)
 
     # The room ------------------------------------------------------------------------------------------------------
@@ -219,7 +221,9 @@ class AgentCore:
         for job, run in list(self.open.items()):
             if job in known or run.state not in ("starting", "running"):
                 continue
-            if run.envelope is None:
+            if run.doubtful:
+                self._finish(job, _ids_lost(job), now)
+            elif run.envelope is None:
                 self._finish(job, failed_result(job, "interrupted", codes.NEVER_STARTED.code), now)
             elif run.cancelled:
                 self._finish(job, TargetResult(job=job, state="cancelled", ran="no"), now)
@@ -275,6 +279,10 @@ class AgentCore:
             elif type(record) is Done:
                 self.open.pop(record.job, None)
                 self._done[record.job] = record.expires_ms
+            elif type(record) is Floor:
+                self._floor_ms = max(self._floor_ms, record.time_ms)
+                for run in self.open.values():
+                    run.doubtful = True
             elif type(record) is Learned:
                 continue
 
@@ -322,6 +330,9 @@ class AgentCore:
                 raise codes.ACT_UNSUPPORTED.error(type(envelope.act).__name__)
         except StarAgentError as error:
             self._say(m.Result(failed_result(job, self._state_of(error.code), error.code.code, error.detail)))
+            return
+        if envelope.issued <= self._floor_ms and envelope.boot_nonce is None:
+            self._say(m.Result(_ids_lost(job)))
             return
         if len(self.open) >= OPEN_MAX:
             # Its id counts from now on: the same order may come again when there is room, and must not run then.
@@ -446,3 +457,7 @@ class AgentCore:
             return False
         self.connection.send(message)
         return True
+
+
+def _ids_lost(job: str) -> TargetResult:
+    return TargetResult(job=job, state="interrupted", code=codes.IDS_LOST.code, ran="maybe")

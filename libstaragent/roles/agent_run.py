@@ -26,6 +26,7 @@ class LocalRun:
 
     __slots__ = (
         "cancelled",
+        "doubtful",
         "envelope",
         "expires_ms",
         "following",
@@ -44,6 +45,8 @@ class LocalRun:
         self.envelope = envelope
         self.expires_ms = expires_ms
         self.cancelled = False
+        # Taken before the journal was damaged: whether it ran, and even ended, may be among what is lost.
+        self.doubtful = False
         self.started_ms: int | None = None
         self.summary: dict[str, Any] | None = None
         self.result: TargetResult | None = None
