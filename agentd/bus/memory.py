@@ -5,21 +5,25 @@ from __future__ import annotations
 __all__ = ("MemoryBus",)
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from agentd.bus import Delivery
 
-# A batch that was refused (the disk is full, say) is delivered again after this many seconds.
+log = logging.getLogger("agentd.bus")
+
+# A batch that was refused (the disk is full, say), or whose handler failed, is delivered again after this many seconds.
 REDELIVER_AFTER = 0.5
 
 
 class _Delivery:
-    __slots__ = ("_subject", "batch")
+    __slots__ = ("_subject", "batch", "failures")
 
     def __init__(self, batch: Sequence[Any], subject: _Subject) -> None:
         self.batch = batch
+        self.failures = 0
         self._subject = subject
 
     def acknowledge(self) -> None:
@@ -70,7 +74,15 @@ class _Subject:
         while self._waiting and handler is not None:
             delivery = self._waiting.popleft()
             self._out.add(delivery)
-            handler(delivery)
+            try:
+                handler(delivery)
+            except Exception:
+                # A broken handler must neither lose the batch nor hold up those behind it.
+                delivery.failures += 1
+                if delivery.failures & (delivery.failures - 1) == 0:
+                    # The 1st, 2nd, 4th, … time is told: one batch that can never be taken must not fill the log.
+                    log.exception("a handler failed (%d times for this batch); it gets it again", delivery.failures)
+                self.again(delivery)
 
 
 class MemoryBus:
