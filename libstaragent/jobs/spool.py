@@ -32,6 +32,7 @@ __all__ = (
     "DAMAGED",
     "FINISHED",
     "HEADER_SIZE",
+    "OUTPUT_MAX",
     "RESERVED",
     "STARTED",
     "STDERR",
@@ -48,6 +49,10 @@ __all__ = (
     "records_from",
     "split_ends",
 )
+
+# What is kept of one command's output, head and tail together: a whole result fits one frame of the wire (256 KiB)
+# with the records' headers and all else that it says, so it is never half received.
+OUTPUT_MAX = 192 * 1024
 
 STDOUT = 1
 STDERR = 2

@@ -13,9 +13,6 @@ from libstaragent.model.result import RECORD_HEADER, LeftRunning, Output, Target
 from libstaragent.protocol.limits import FRAME_MAX
 from libstaragent.security.envelope import Envelope, Exec
 
-# Largest head and tail of output that fit a frame with the rest of a result.
-HEAD_MAX = 64 * 1024
-TAIL_MAX = 128 * 1024
 # Head and tail as records, where output in pieces of a byte or two has more header than body; the rest of a frame is
 # for digests, detail and the names of what was left running.
 RECORDS_MAX = FRAME_MAX - 16 * 1024
@@ -68,8 +65,8 @@ def keeper_spec(act: Exec) -> dict[str, Any]:
         "stdin_b64": b2a_base64(act.stdin, newline=False).decode() if act.stdin else None,
         "timeout_ms": act.timeout_ms,
         "kill_grace_ms": act.kill_grace_ms,
-        "output_head": min(act.output_head, HEAD_MAX),
-        "output_tail": min(act.output_tail, TAIL_MAX),
+        "output_head": act.output_head,
+        "output_tail": act.output_tail,
     }
 
 

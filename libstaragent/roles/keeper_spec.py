@@ -16,6 +16,7 @@ from binascii import a2b_base64
 from libstaragent.codes import COMMAND_SPEC
 from libstaragent.jobs.digest import sha256
 from libstaragent.jobs.shapes import is_array, is_object
+from libstaragent.jobs.spool import OUTPUT_MAX
 
 __all__ = ("JOB_ID_LENGTH", "LIMITS", "STDIN_MAX", "JobSpec", "is_job_id")
 
@@ -24,8 +25,6 @@ _ULID_ALPHABET = frozenset("0123456789ABCDEFGHJKMNPQRSTVWXYZ")
 
 # What an envelope may carry inline; it also fits a pipe's buffer, so a command that never reads it blocks nobody.
 STDIN_MAX = 64 * 1024
-# A kept output must fit one frame of the agent's wire (256 KiB) with its framing.
-OUTPUT_MAX = 208 * 1024
 OUTPUT_HEAD = 64 * 1024
 OUTPUT_TAIL = 128 * 1024
 # A year: longer than any command, and small enough that no clock overflows.

@@ -10,6 +10,7 @@ __all__ = (
     "BOOT_NONCE_BYTES",
     "MAX_AHEAD_MS",
     "MAX_LISTED_TARGETS",
+    "MAX_OUTPUT",
     "MAX_STDIN",
     "MAX_WINDOW_MS",
     "check_envelope",
@@ -17,6 +18,7 @@ __all__ = (
 )
 
 from libstaragent import codes
+from libstaragent.jobs.spool import OUTPUT_MAX
 from libstaragent.model import ids
 from libstaragent.security.acts import Cancel, Envelope, Exec, IssueToken, Member, TargetList, TargetRoot, Targets
 
@@ -35,8 +37,9 @@ MAX_LOGIN_BYTES = 256
 # A command that must run longer than a week is a plugin.
 MAX_TIMEOUT_MS = 7 * 24 * 3_600_000
 MAX_KILL_GRACE_MS = 5 * 60_000
-# What is kept of the output, head and tail together: a whole result fits in one 256 KiB frame, never half received.
-MAX_OUTPUT = 192 * 1024
+# What is kept of the output, head and tail together: as much as agent and keeper keep, so nothing that was signed is
+# cut without a word.
+MAX_OUTPUT = OUTPUT_MAX
 # A longer list costs more in each envelope than a root and a path (448 B at 10,000 hosts).
 MAX_LISTED_TARGETS = 16
 MAX_ROOT_TARGETS = 1_000_000
