@@ -20,6 +20,7 @@ from typing import Any
 from agentd.agent.backoff import Backoff
 from agentd.agent.journal_file import JournalFile
 from agentd.agent.keeper_link import KeeperLink
+from agentd.agent.rare_log import RareLog
 from agentd.agent.renewal import Renewal
 from agentd.agent.room_link import WRITE_SIZE, RoomLink
 from agentd.agent.state import AgentState, Identity
@@ -28,7 +29,7 @@ from libstaragent import codes
 from libstaragent.errors import StarAgentError
 from libstaragent.model.result import Output, encode_records
 from libstaragent.roles.agent import AgentCore
-from libstaragent.roles.agent_effects import Effect, Follow, Install, Persist, ReadSpool, StoreRoster, ToKeeper
+from libstaragent.roles.agent_effects import Effect, Follow, Install, Log, Persist, ReadSpool, StoreRoster, ToKeeper
 from libstaragent.security.tls import agent_context, is_clock_failure
 
 # How often the core's clock is asked; nothing that it does by time is finer.
@@ -55,6 +56,7 @@ class AgentLoop:
         self._journal = journal
         self._renewal = renewal
         self._log = log
+        self._dropped = RareLog(log)
         self._backoff = Backoff(random)
         self._selector = selectors.DefaultSelector()
         self._room: RoomLink | None = None
@@ -97,6 +99,8 @@ class AgentLoop:
                 ca_pem=self._state.ca(),
                 check_time=self._check_time,
             )
+            # Dates are left out of one attempt only: the clock may be right by the next.
+            self._check_time = True
             self._room = RoomLink(self._identity.room_address, context, now=now, turn=self._address_turn)
         except (OSError, StarAgentError) as error:
             self._lost(error)
@@ -119,7 +123,7 @@ class AgentLoop:
                 if connection is not None and connection.state == "open":
                     self._backoff.reset()
         except ssl.SSLCertVerificationError as error:
-            self._check_time = not (self._check_time and is_clock_failure(error))
+            self._check_time = not is_clock_failure(error)
             self._lost(error)
         except (OSError, StarAgentError) as error:
             self._lost(error)
@@ -240,6 +244,8 @@ class AgentLoop:
                 self._keep(lambda: self._state.write_roster(effect.signed))
             case Install():
                 self._keep(lambda: self._renewal.install(effect.pem, effect.code))
+            case Log():
+                self._dropped.say(effect.code, effect.detail, time.monotonic())
             case _:
                 raise TypeError(effect)
 

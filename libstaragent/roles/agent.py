@@ -29,6 +29,7 @@ from __future__ import annotations
 __all__ = ("AgentCore",)
 
 from collections.abc import Callable, Iterable, Sequence
+from heapq import heappop, heappush
 from typing import Any
 
 from libstaragent import codes
@@ -42,6 +43,7 @@ from libstaragent.roles.agent_effects import (
     Effect,
     Follow,
     Install,
+    Log,
     Persist,
     ReadSpool,
     StoreRoster,
@@ -57,6 +59,8 @@ from libstaragent.security.signed import Signed
 OPEN_MAX = 512
 # Cancels of jobs that are not here (yet); the oldest is forgotten.
 CANCELS_MAX = 1024
+# Refusals that are repeated until they are settled; of one that is forgotten, only its id is still known.
+REFUSALS_MAX = 1024
 # A result that is not acknowledged is said again; the store's commit takes milliseconds.
 RESEND_AFTER = 30.0
 # Bytes that wait for the room beyond which no result joins them: hundreds of results of a long outage, said at once,
@@ -95,6 +99,10 @@ class AgentCore:
         self.refused: m.Refuse | m.GoAway | None = None
         self.open: dict[str, LocalRun] = {}
         self._done: dict[str, int] = {}
+        # The same ids, the first to expire first.
+        self._expiring: list[tuple[int, str]] = []
+        # None while the refused job's id is on its way to disk.
+        self._refusals: dict[str, TargetResult | None] = {}
         self._cancels: dict[str, None] = {}
         self._tokens: dict[int, tuple[str, str]] = {}
         self._next_token = 1
@@ -149,8 +157,8 @@ class AgentCore:
         for run in self.open.values():
             if run.state == "reporting" and now - run.last_sent >= RESEND_AFTER:
                 self._report(run, now)
-        for job in [job for job, expires_ms in self._done.items() if self._verifier.may_forget(expires_ms)]:
-            del self._done[job]
+        while self._expiring and self._verifier.may_forget(self._expiring[0][0]):
+            self._done.pop(heappop(self._expiring)[1], None)
 
     # The disk ------------------------------------------------------------------------------------------------------
 
@@ -158,7 +166,10 @@ class AgentCore:
         """The answer to Persist: the record is on disk, or could not be written."""
         job, kind = self._tokens.pop(token)
         if kind == "refused":
-            self._say(m.Result(failed_result(job, "spawn_failed", codes.AGENT_BUSY.code, f"{OPEN_MAX} are open")))
+            refusal = failed_result(job, "spawn_failed", codes.AGENT_BUSY.code, f"{OPEN_MAX} are open")
+            if job in self._refusals:
+                self._refusals[job] = refusal
+            self._say(m.Result(refusal))
             return
         run = self.open.get(job)
         if run is None:
@@ -178,7 +189,7 @@ class AgentCore:
                 run.state = "reporting"
                 return
             del self.open[job]
-            self._done[job] = run.expires_ms
+            self._remember(job, run.expires_ms)
             self.effects.append(ToKeeper({"op": "forget", "job": job}))
 
     def spool_read(self, job: str, output: Output | None, *, now: float) -> None:
@@ -278,7 +289,7 @@ class AgentCore:
                 self.open[record.job] = LocalRun("starting", expires_ms=record.expires_ms)
             elif type(record) is Done:
                 self.open.pop(record.job, None)
-                self._done[record.job] = record.expires_ms
+                self._remember(record.job, record.expires_ms)
             elif type(record) is Floor:
                 self._floor_ms = max(self._floor_ms, record.time_ms)
                 for run in self.open.values():
@@ -319,6 +330,11 @@ class AgentCore:
         if run is not None:
             self._say_again(job, run, now)
             return
+        if job in self._refusals:
+            refusal = self._refusals[job]
+            if refusal is not None:
+                self._say(m.Result(refusal))
+            return
         if job in self._done:
             self._say(m.Result(TargetResult(job=job, state="interrupted", code=codes.RESULT_GONE.code, ran="maybe")))
             return
@@ -336,7 +352,10 @@ class AgentCore:
             return
         if len(self.open) >= OPEN_MAX:
             # Its id counts from now on: the same order may come again when there is room, and must not run then.
-            self._done[job] = envelope.expires
+            self._remember(job, envelope.expires)
+            self._refusals[job] = None
+            if len(self._refusals) > REFUSALS_MAX:
+                del self._refusals[next(iter(self._refusals))]
             self._persist(job, "refused", Done(job, envelope.expires), sync=True)
             return
         run = LocalRun("accepting", expires_ms=envelope.expires, envelope=envelope)
@@ -351,8 +370,9 @@ class AgentCore:
     def _cancel(self, signed: Signed, now: float, now_ms: int) -> None:
         try:
             envelope = self._verifier.verify(signed, None, now_ms)
-        except StarAgentError:
-            # Central said the same to the operator; an unsigned cancel is nothing to a host.
+        except StarAgentError as error:
+            # Central said the same to the operator; whoever looks at the host should see it too.
+            self.effects.append(Log(error.code, error.detail))
             return
         if not isinstance(envelope.act, Cancel):
             return
@@ -409,7 +429,12 @@ class AgentCore:
         run.last_sent = now
         self._say(m.Result(run.result))
 
+    def _remember(self, job: str, expires_ms: int) -> None:
+        self._done[job] = expires_ms
+        heappush(self._expiring, (expires_ms, job))
+
     def _settled(self, job: str) -> None:
+        self._refusals.pop(job, None)
         run = self.open.get(job)
         if run is not None and run.state == "reporting":
             run.state = "settling"
@@ -433,9 +458,10 @@ class AgentCore:
     def _take_rosters(self, revisions: tuple[Signed, ...], now_ms: int) -> None:
         try:
             signed = self._verifier.take_rosters(revisions, now_ms)
-        except StarAgentError:
+        except StarAgentError as error:
             # A roster that does not chain changes nothing; the revision in HELLO keeps telling central what is
             # believed.
+            self.effects.append(Log(error.code, error.detail))
             return
         if signed is not None:
             self.effects.append(StoreRoster(signed))

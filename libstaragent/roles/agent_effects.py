@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ("Effect", "Follow", "Install", "Persist", "ReadSpool", "StoreRoster", "ToKeeper", "Verifier")
+__all__ = ("Effect", "Follow", "Install", "Log", "Persist", "ReadSpool", "StoreRoster", "ToKeeper", "Verifier")
 
 from typing import Any
 
 from msgspec import Struct
 
+from libstaragent.errors import Code
 from libstaragent.jobs.journal import Record
 from libstaragent.security.envelope import Envelope
 from libstaragent.security.membership import Proof
@@ -55,7 +56,14 @@ class Install(Struct, frozen=True):
     code: str
 
 
-Effect = Persist | ToKeeper | ReadSpool | Follow | StoreRoster | Install
+class Log(Struct, frozen=True):
+    """Say on the host that something was dropped, and why; the room may bring it about as often as it likes."""
+
+    code: Code
+    detail: str
+
+
+Effect = Persist | ToKeeper | ReadSpool | Follow | StoreRoster | Install | Log
 
 
 class Verifier:

@@ -11,6 +11,7 @@ import msgspec
 import psutil
 import pytest
 
+from agentd.agent.state import write_whole
 from agentd.bus import orders_subject
 from libstaragent import codes
 from libstaragent.model.result import records
@@ -346,3 +347,28 @@ async def test_what_a_command_leaves_running_is_named(agent: AgentUnderTest, tmp
         assert psutil.pid_exists(pid)
     finally:
         os.kill(pid, signal.SIGKILL)
+
+
+async def test_dates_of_certificates_are_asked_again_at_each_connection(agent: AgentUnderTest) -> None:
+    from libstaragent.security import identity as x509
+
+    # To this host's clock the room's certificate has long expired: which of the two is wrong, nobody here can know.
+    server = x509.create_server(agent.fleet.ca, names=["127.0.0.1"], now_ms=1_600_000_000_000)
+    write_whole(agent.directory / "room.key", server.key)
+    (agent.directory / "room.pem").write_bytes(server.certificate)
+    await agent.restart_room()
+    agent.start()
+    await agent.up()
+    assert agent.log.count(codes.CERTIFICATE_REFUSED.code) == 1
+    await agent.restart_room()
+    await agent.up(2)
+    assert agent.log.count(codes.CERTIFICATE_REFUSED.code) == 2
+
+
+async def test_a_roster_that_does_not_hold_is_named_in_the_log(agent: AgentUnderTest) -> None:
+    agent.start()
+    await agent.up()
+    forged = Fleet().signed_roster(2, digest(agent.fleet.roster))
+    agent.bus.publish(orders_subject(ROOM), [t.RosterRevisions(1, (agent.fleet.roster, forged))])
+    assert (await agent.result(agent.run("true"))).state == "ok"
+    assert "dropped: SA-4" in agent.log
