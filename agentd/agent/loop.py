@@ -306,7 +306,7 @@ class AgentLoop:
                 self._lost(codes.PEER_SILENT.error())
         csr = self._renewal.due(now_ms)
         if csr is not None and not self._core.ask_renewal(csr):
-            self._renewal.postpone()
+            self._renewal.postpone(csr)
 
     def _catch_signals(self) -> None:
         read, write = os.pipe()
