@@ -308,6 +308,7 @@ class Room:
             dirty = dict.fromkeys(links[:WRITES_A_TURN])
             core.dirty = dict.fromkeys(links[WRITES_A_TURN:])
             self._soon()
+        now_ms = self._wall_ms()
         for link in dirty:
             peer: Peer | None = link.shell
             if peer is None or peer.blocked or peer.transport is None:
@@ -316,10 +317,14 @@ class Room:
                 data = link.connection.take(WRITE_AT_ONCE)
                 self.bytes_out += len(data)
                 peer.transport.write(data)
+            core.written(link, now_ms=now_ms)
         if core.closing:
             closing, core.closing = core.closing, []
             for link in closing:
                 self._close(link)
+        if core.dirty or core.reports:
+            # What followed on the room that was made; its reports leave first.
+            self._soon()
 
     def _show_live(self) -> None:
         live, self.core.live = self.core.live, []

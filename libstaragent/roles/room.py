@@ -9,15 +9,20 @@ connection is reported undelivered, the one case in which a room may say that no
 
 The file is long because both sides, central's orders and the agents' connections, work on one table of what is pending.
 
+A host may have more waiting than a connection may hold (OUTGOING_MAX), in orders or in roster revisions. So no more
+is put on a link than LINK_QUEUED_MAX; the rest follows as bytes leave, and counts as unsent until then.
+
 How it is driven: call an input, then publish `reports` (in order, at least once) and hand `live` to viewers; for each
-link in `dirty` write `link.connection.take()` and close those in `closing`; clear all four. `now` is monotonic seconds,
-`now_ms` the wall clock in ms. Nothing here walks all links or all orders: what waits for a time is on a wheel.
+link in `dirty` write `link.connection.take()` and say so with `written`, and close those in `closing`; clear all four.
+`now` is monotonic seconds, `now_ms` the wall clock in ms. Nothing here walks all links or all orders: what waits for a
+time is on a wheel.
 """
 
 from __future__ import annotations
 
 __all__ = ("Link", "RoomCore")
 
+from collections import deque
 from typing import Any
 
 from libstaragent import codes
@@ -56,6 +61,13 @@ CANCEL_KEPT_MS = 600_000
 # Settled rides along with the next word to the agent, or goes with the tick: of its own it would cost a TLS record and
 # a system call for each result. More than this many do not wait.
 SETTLED_WAITING_MAX = 64
+# Bytes on a link beyond which neither orders nor revisions join them: a quarter of OUTGOING_MAX, so that what may not
+# wait (cancels, pings, settled results) always has its place, and enough for tens of the largest orders.
+LINK_QUEUED_MAX = 4 * 1024 * 1024
+# Roster revisions in one message: FRAME_MAX, less what the frame itself takes. The largest revision fits alone.
+ROSTERS_AT_ONCE = 200 * 1024
+# What key, signature and lengths add to a revision's payload.
+REVISION_EXTRA = 128
 
 
 class Link:
@@ -71,7 +83,9 @@ class Link:
         "settled",
         "shell",
         "streams",
+        "told",
         "up",
+        "waiting",
     )
 
     def __init__(self, agent: str, *, now: float, heartbeat_ms: int) -> None:
@@ -84,6 +98,10 @@ class Link:
         self.next_stream = 1
         self.streams: dict[int, str] = {}
         self.settled: list[str] = []
+        # The newest revision of the roster that it has, or that is on its way.
+        self.told = 0
+        # Jobs to be delivered on this connection once there is room.
+        self.waiting: deque[str] = deque()
         self.shell: Any = None
 
 
@@ -184,12 +202,22 @@ class RoomCore:
         except StarAgentError as error:
             self._drop(link, error.code.code, error.detail, now_ms)
 
+    def written(self, link: Link, *, now_ms: int) -> None:
+        """Bytes were taken from the link: what waited for room may follow."""
+        self._tell_rosters(link)
+        while link.waiting and self._has_room(link):
+            job = link.waiting.popleft()
+            pending = self._pending.get(link.agent, {}).get(job)
+            if pending is not None:
+                self._deliver(link, job, pending, now_ms)
+
     def closed(self, link: Link, code: str, *, now_ms: int) -> None:
         """The connection is gone."""
         self.dirty.pop(link, None)
         self._settling.pop(link, None)
         self._links_due.discard(link, link.due_ms)
         link.connection.state = "closed"
+        link.waiting.clear()
         if self.links.get(link.agent) is link:
             del self.links[link.agent]
             pendings = self._pending.get(link.agent)
@@ -215,7 +243,9 @@ class RoomCore:
             case t.RosterRevisions():
                 self._first_revision, self._revisions = order.first, order.revisions
                 for link in list(self.links.values()):
-                    self._send(link, m.Rosters(order.revisions[-2:]))
+                    # The one before as well: a host that could not take it then may take both now.
+                    link.told = min(link.told, self._newest_revision - 2)
+                    self._tell_rosters(link)
             case t.CertificateIssued():
                 link = self.links.get(order.agent)
                 if link is not None:
@@ -315,18 +345,10 @@ class RoomCore:
                 at_ms=now_ms,
             )
         )
-        news = self._revisions[max(0, hello.roster + 1 - self._first_revision) :]
-        if news:
-            self._send(link, m.Rosters(news))
+        link.told = hello.roster
+        self._tell_rosters(link)
         for job, pending in list(self._pending.get(link.agent, {}).items()):
-            if pending.answered:
-                # Its result is on its way to the store. A host that refused it may not remember; it must not run now.
-                continue
-            # An expired order that was sent is sent again: the agent has it and says what became of it, or refuses it.
-            if pending.sent or now_ms < pending.order.dispatch.expires_ms:
-                self._deliver(link, job, pending, now_ms)
-            if job in self._cancels:
-                self._send(link, m.CancelRun(self._cancels[job]))
+            self._offer(link, job, pending, now_ms)
 
     # What central orders -------------------------------------------------------------------------------------------
 
@@ -342,13 +364,13 @@ class RoomCore:
         self._seen[job] = None
         if len(self._seen) > SEEN_JOBS_MAX:
             del self._seen[next(iter(self._seen))]
-        cancel = self._cancels.get(job)
+        cancelled = job in self._cancels
         order = _Order(dispatch)
         for agent, proof in dispatch.targets:
             orders = self._pending.get(agent)
             if orders is not None and job in orders:
                 continue
-            if cancel is not None and not dispatch.again:
+            if cancelled and not dispatch.again:
                 # The cancel overtook it.
                 self.reports.append(t.TargetEnded(agent, TargetResult(job=job, state="cancelled", ran="no")))
                 continue
@@ -357,12 +379,10 @@ class RoomCore:
             pending = orders[job] = _Pending(order, proof)
             order.left += 1
             link = self.links.get(agent)
-            if link is not None and (pending.sent or now_ms < dispatch.expires_ms):
-                self._deliver(link, job, pending, now_ms)
-                if cancel is not None:
-                    self._send(link, m.CancelRun(cancel))
-            elif not pending.sent:
+            if not pending.sent:
                 order.unsent.add(agent)
+            if link is not None:
+                self._offer(link, job, pending, now_ms)
         if order.left:
             self._orders_due.add(order, order.due_ms)
 
@@ -372,7 +392,20 @@ class RoomCore:
             self._introduced_ms = now_ms
             self.reports.append(t.RoomStarted(self.room, self._boot))
 
+    def _offer(self, link: Link, job: str, pending: _Pending, now_ms: int) -> None:
+        """Deliver now, or in its turn; after the roster, which the order may need."""
+        if link.waiting or link.told < self._newest_revision or not self._has_room(link):
+            link.waiting.append(job)
+        else:
+            self._deliver(link, job, pending, now_ms)
+
     def _deliver(self, link: Link, job: str, pending: _Pending, now_ms: int) -> None:
+        if pending.answered:
+            # Its result is on its way to the store. A host that refused it may not remember; it must not run now.
+            return
+        if not pending.sent and now_ms >= pending.order.dispatch.expires_ms:
+            # One that was sent is sent again even so: the agent has it and says what became of it, or refuses it.
+            return
         stream = 0
         if pending.watch:
             stream = self._new_stream(link, job, pending)
@@ -382,6 +415,30 @@ class RoomCore:
             pending.order.unsent.discard(link.agent)
             self.reports.append(t.TargetProgress(link.agent, job, "sent", now_ms))
         self._send(link, m.Run(job, pending.order.dispatch.signed, pending.proof, stream))
+        cancel = self._cancels.get(job)
+        if cancel is not None:
+            self._send(link, m.CancelRun(cancel))
+
+    def _tell_rosters(self, link: Link) -> None:
+        newest = self._newest_revision
+        while link.told < newest and self._has_room(link):
+            start = end = max(0, link.told + 1 - self._first_revision)
+            size = 0
+            while end < len(self._revisions):
+                size += len(self._revisions[end].payload) + REVISION_EXTRA
+                if end > start and size > ROSTERS_AT_ONCE:
+                    break
+                end += 1
+            link.told = self._first_revision + end - 1
+            self._send(link, m.Rosters(self._revisions[start:end]))
+
+    @property
+    def _newest_revision(self) -> int:
+        return self._first_revision + len(self._revisions) - 1
+
+    @staticmethod
+    def _has_room(link: Link) -> bool:
+        return link.connection.state == "open" and link.connection.queued <= LINK_QUEUED_MAX
 
     def _new_stream(self, link: Link, job: str, pending: _Pending) -> int:
         if not pending.stream:

@@ -121,6 +121,7 @@ class RoomProcess(SimProcess):
         for link in dirty:
             if link.shell is not None and link.connection.queued:
                 link.shell.write(link.connection.take())
+                core.written(link, now_ms=self.clock.now_ms)
         closing, core.closing = core.closing, []
         for link in closing:
             end = link.shell
@@ -131,3 +132,6 @@ class RoomProcess(SimProcess):
                 link.shell = None
                 # A core that only marked its link waits for the shell to say that it is closed.
                 core.closed(link, codes.CONNECTION_LOST.code, now_ms=self.clock.now_ms)
+        if core.dirty:
+            # What followed on the room that was made.
+            self._drain()
