@@ -132,18 +132,23 @@ def _become_subreaper() -> None:
 
 
 def _reap(shell: KeeperShell, agent: _Agent, now: float) -> None:
+    ended: list[tuple[int, int, Usage]] = []
     while True:
         try:
             pid, status, used = os.wait4(-1, os.WNOHANG)
         except ChildProcessError:
-            return
+            break
         if pid == 0:
-            return
+            break
         if pid == agent.pid:
-            agent.ended(now)
+            agent.ended(status, now)
             continue
         scale = 1 if sys.platform.startswith("linux") else 1024
         usage = Usage(int(used.ru_utime * 1000), int(used.ru_stime * 1000), used.ru_maxrss // scale)
+        ended.append((pid, status, usage))
+    # Reaped first, all of them, one look at the processes afterwards is true for each: none is seen alive in it.
+    shell.look_again()
+    for pid, status, usage in ended:
         shell.on_child(pid, status, usage)
 
 
@@ -182,13 +187,18 @@ class _Agent:
             _be_agent(self._start)
         self.pid = pid
 
-    def ended(self, now: float) -> None:
-        """It has died."""
+    def ended(self, status: int, now: float) -> None:
+        """It has died; `status` as wait(2) gives it."""
         self.pid = None
         self.deadline = None
         if now - self._started_at >= RESTART_RESET:
             self._pause = RESTART_FIRST
         self._next = now + self._pause
+        if not self._stopping:
+            code = os.waitstatus_to_exitcode(status)
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+            sys.stderr.write(f"agentd: the agent {how}; started again in {self._pause:.1f} s\n")
+            sys.stderr.flush()
         self._pause = min(RESTART_MAX, self._pause * 2)
 
     def stop(self, now: float) -> None:

@@ -5,7 +5,8 @@ such a one (the keeper is a subreaper, so descendants do not get lost to init), 
 environment. One that escapes must do all four, and where there is a cgroup it cannot leave that without being root.
 
 Rules: a pid is only a number. It is signalled through a pidfd, after its start time has been compared. Where there is
-no /proc (macOS) all that is known is the process group.
+no /proc (macOS) all that is known is the process group. To read all of /proc costs milliseconds, so many jobs share one
+`Look`, and who shares it decides how old it may be.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import contextlib
 import os
 import signal
 
-__all__ = ("Process", "boot_id", "children", "members", "send", "snapshot", "start_time_of")
+__all__ = ("Look", "Process", "boot_id", "children", "members", "send", "snapshot", "start_time_of")
 
 
 class Process:
@@ -82,33 +83,52 @@ def children() -> set[int] | None:
         return None
 
 
-def _has_cookie(pid: int, cookie: bytes) -> bool:
+class Look:
+    """One look at every process that can be seen; `cookie` is the name of the variable whose values tell jobs apart."""
+
+    __slots__ = ("_bearers", "_name", "table")
+
+    def __init__(self, cookie: str) -> None:
+        self.table = snapshot()
+        self._name = cookie.encode() + b"="
+        self._bearers: dict[bytes, set[int]] | None = None
+
+    def bearers(self, value: str) -> set[int]:
+        """The processes in whose environment the variable has this value. Environments are read once, when asked."""
+        if self._bearers is None:
+            self._bearers = {}
+            for pid in self.table:
+                for setting in _environment(pid):
+                    if setting.startswith(self._name):
+                        self._bearers.setdefault(setting, set()).add(pid)
+        return self._bearers.get(self._name + value.encode(), set())
+
+
+def _environment(pid: int) -> list[bytes]:
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
-            return cookie in file.read().split(b"\0")
+            return file.read().split(b"\0")
     except OSError:
-        return False
+        return []
 
 
 def members(
-    cookie: str, main: int | None, start_time: int, grouped: set[int], spared: set[int], *, same_keeper: bool
+    look: Look, job: str, main: int | None, start_time: int, grouped: set[int], spared: set[int], *, same_keeper: bool
 ) -> list[Process]:
     """The living processes of one job; `spared` (keeper, agent) are never among them.
 
     After a crash (`same_keeper` false) the session counts only while its leader is provably the command that was
     started: its number may have gone to someone else meanwhile.
     """
-    table = snapshot()
+    table = look.table
     leader = table.get(main) if main is not None else None
     if same_keeper:
         session = main if leader is None or leader.start_time == start_time else None
     else:
         session = main if leader is not None and leader.start_time == start_time else None
-    wanted = cookie.encode()
-    found: set[int] = set()
+    found = (grouped | look.bearers(job)) & table.keys()
     for process in table.values():
-        in_session = session is not None and process.session == session and process.start_time >= start_time
-        if process.pid in grouped or in_session or _has_cookie(process.pid, wanted):
+        if session is not None and process.session == session and process.start_time >= start_time:
             found.add(process.pid)
     found -= spared
     grew = True

@@ -34,6 +34,8 @@ __all__ = ("KeeperShell",)
 
 # Pipes of processes that finished commands left behind; beyond this the oldest are closed: commands need descriptors.
 LEFT_PIPES_MAX = 256
+# Seconds for which a look at all processes serves every job of a turn: no longer than the core waits between counts.
+LOOK_MAX_AGE = 0.05
 
 
 class KeeperShell:
@@ -51,6 +53,8 @@ class KeeperShell:
         self._jobs_of_pid: dict[int, str] = {}
         self._left_pipes: dict[int, None] = {}
         self._known_orphans: set[int] = set()
+        self._look: processes.Look | None = None
+        self._looked_at = 0.0
         self._link: AgentLink | None = None
         self._listener = link.listen(os.path.join(state_dir, "keeper.sock"))
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
@@ -81,7 +85,9 @@ class KeeperShell:
         times = [at for at in (until, self.core.deadline()) if at is not None]
         timeout = max(0.0, min(times) - time.monotonic()) if times else None
         touched: dict[str, Command] = {}
-        for key, mask in self._selector.select(timeout):
+        ready = self._selector.select(timeout)
+        self.look_again()
+        for key, mask in ready:
             if isinstance(key.data, Command):
                 self._serve_pipe(key.data, key.fd, mask, touched)
             else:
@@ -188,6 +194,17 @@ class KeeperShell:
         if descriptor in self._selector.get_map():
             self._selector.unregister(descriptor)
 
+    def look_again(self) -> None:
+        """What is known of the processes is from before something that counts: the next who asks looks anew."""
+        self._look = None
+
+    def _processes(self) -> processes.Look:
+        now = time.monotonic()
+        if self._look is None or now - self._looked_at >= LOOK_MAX_AGE:
+            self._look = processes.Look(COOKIE)
+            self._looked_at = now
+        return self._look
+
     def on_child(self, pid: int, status: int, usage: Usage) -> None:
         """A child was reaped that is not the agent: a command's main process, or one that a command left to us."""
         self._known_orphans.discard(pid)
@@ -206,7 +223,11 @@ class KeeperShell:
         main, start_time, ours = self.core.identity(job)
         command = self._commands.get(job)
         group = command.group if command is not None else self._groups.find(job)
-        return processes.members(f"{COOKIE}={job}", main, start_time, group.pids(), self.spared, same_keeper=ours)
+        grouped = group.pids()
+        if not grouped <= self._processes().table.keys():
+            # Somebody was forked since.
+            self.look_again()
+        return processes.members(self._processes(), job, main, start_time, grouped, self.spared, same_keeper=ours)
 
     # Effects ----------------------------------------------------------------------------------------------------------
 
@@ -254,6 +275,7 @@ class KeeperShell:
         for descriptor in command.descriptors:
             self._selector.register(descriptor, selectors.EVENT_READ, command)
         child.release()
+        self.look_again()
         if child.stdin is not None and command.feed_stdin():
             self._selector.register(child.stdin, selectors.EVENT_WRITE, command)
 
@@ -303,6 +325,8 @@ class KeeperShell:
         orphans = None if children is None else children - self.spared - set(self._jobs_of_pid) - self._known_orphans
         if not command.group.pids() and orphans is not None and not orphans:
             return []
+        if orphans is not None and not orphans <= self._processes().table.keys():
+            self.look_again()
         left = self._members(command.job)
         if orphans is not None:
             # An orphan that may belong to a command still running is looked at again when that ends.

@@ -74,6 +74,18 @@ def test_an_agent_that_cannot_start_is_reported_and_tried_again(tmp_path):
         assert finish(keeper) == 0
 
 
+def test_each_early_end_of_an_agent_is_told_and_the_pauses_grow(tmp_path):
+    code = PARENT.format(body="raise SystemExit(3)", state=str(tmp_path / "state"))
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, bufsize=0, cwd=REPOSITORY) as keeper:
+        assert keeper.stderr is not None
+        said = [keeper.stderr.readline().decode() for _ in range(4)]
+        keeper.terminate()
+        assert keeper.wait(30) == 0
+    assert said == [
+        f"agentd: the agent ended with status 3; started again in {pause} s\n" for pause in ("0.2", "0.4", "0.8", "1.6")
+    ]
+
+
 def test_the_keeper_loads_nothing_heavy(tmp_path):
     script = f"""
 import sys, os, signal
