@@ -66,6 +66,9 @@ RESEND_AFTER = 30.0
 # Bytes that wait for the room beyond which no result joins them: hundreds of results of a long outage, said at once,
 # would overrun the connection (OUTGOING_MAX), and again on the next one. The others go out by the tick.
 REPORTS_QUEUED_MAX = 4 * 1024 * 1024
+# Revisions of the roster that wait for the one that is valid: a long chain comes in many messages, and the last of a
+# message may have expired long ago. All that central tells (a thousand) of 8 KiB each.
+ROSTERS_KEPT_MAX = 8 * 1024 * 1024
 # A spool without a journal record names a job whose envelope is not known: its id is kept as long as any may live.
 LONGEST_LIFE_MS = MAX_AHEAD_MS + MAX_WINDOW_MS
 
@@ -104,6 +107,7 @@ class AgentCore:
         # None while the refused job's id is on its way to disk.
         self._refusals: dict[str, TargetResult | None] = {}
         self._cancels: dict[str, None] = {}
+        self._rosters: dict[Signed, None] = {}
         self._tokens: dict[int, tuple[str, str]] = {}
         self._next_token = 1
         self._kept_time_ms = verifier.highest_ms
@@ -137,6 +141,8 @@ class AgentCore:
         """The connection is gone; what runs goes on."""
         self.connection = None
         self.refused = None
+        # The next HELLO says what is believed, and all that follows comes again.
+        self._rosters.clear()
         for run in self.open.values():
             run.stream = 0
             run.following = False
@@ -456,13 +462,21 @@ class AgentCore:
                 self._say(m.Started(job, run.started_ms))
 
     def _take_rosters(self, revisions: tuple[Signed, ...], now_ms: int) -> None:
+        if self._rosters and all(signed in self._rosters for signed in revisions):
+            return
+        # A revision that has expired is not believed; the one after it may be valid, and follows from it alone.
+        self._rosters.update(dict.fromkeys(revisions))
         try:
-            signed = self._verifier.take_rosters(revisions, now_ms)
+            signed = self._verifier.take_rosters(tuple(self._rosters), now_ms)
         except StarAgentError as error:
             # A roster that does not chain changes nothing; the revision in HELLO keeps telling central what is
             # believed.
+            size = sum(len(signed.payload) for signed in self._rosters)
+            if error.code is not codes.ROSTER_EXPIRED or size > ROSTERS_KEPT_MAX:
+                self._rosters.clear()
             self.effects.append(Log(error.code, error.detail))
             return
+        self._rosters.clear()
         if signed is not None:
             self.effects.append(StoreRoster(signed))
 
