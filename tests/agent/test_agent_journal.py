@@ -106,6 +106,22 @@ def test_damaged_files_are_kept_up_to_a_number(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("journal.damaged-*"))) == DAMAGED_MAX
 
 
+def test_where_a_damaged_journal_cannot_be_written_anew_nothing_of_it_is_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    size = a_journal(path, 3)
+    flipped(path, 20)
+    # What a full disk does to the draft, for root too.
+    (tmp_path / ".journal").mkdir()
+    journal = JournalFile(path)
+    assert path.stat().st_size == 3 * size
+    assert [type(record) for record in journal.records] == [Taken, Taken, Floor]
+    assert journal.append([taken(3)], sync=True) is None
+    journal.close()
+    again = JournalFile(path)
+    assert jobs(again.records) == [a_job(1), a_job(2), a_job(3)]
+    again.close()
+
+
 def test_what_looks_like_records_in_large_garbage_does_not_take_long_and_a_record_after_it_is_found() -> None:
     # Each candidate asks for a checksum over as much as a record may be: their sum is bounded.
     garbage = (b"\x00\x04\x00\x00" + b"abcd" + b"\x94\x01") * 100_000

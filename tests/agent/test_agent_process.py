@@ -372,3 +372,32 @@ async def test_a_roster_that_does_not_hold_is_named_in_the_log(agent: AgentUnder
     agent.bus.publish(orders_subject(ROOM), [t.RosterRevisions(1, (agent.fleet.roster, forged))])
     assert (await agent.result(agent.run("true"))).state == "ok"
     assert "dropped: SA-4" in agent.log
+
+
+async def test_a_damaged_journal_is_said_and_no_order_from_before_runs_again(
+    agent: AgentUnderTest, tmp_path: Path
+) -> None:
+    referee = tmp_path / "referee"
+    envelope = agent.envelope(Exec(argv=("sh", "-c", f"echo ran >> {referee}")))
+    signed = sign(envelope, agent.fleet.operator)
+    agent.start()
+    await agent.up()
+    agent.dispatch(signed, envelope.id)
+    assert (await agent.result(envelope.id)).state == "ok"
+    assert (await agent.result(agent.run("true"))).state == "ok"
+    agent.stop()
+    data = bytearray(agent.state.journal.read_bytes())
+    # Both of the order's records, the taken one and the done one: nothing here knows its id any more.
+    place = -1
+    while (place := data.find(envelope.id.encode(), place + 1)) >= 0:
+        data[place] ^= 1
+    agent.state.journal.write_bytes(data)
+    await agent.restart_room()
+    agent.start()
+    await agent.up(2)
+    agent.dispatch(signed, envelope.id)
+    await agent.until(lambda: len(agent.results_of(envelope.id)) == 2)
+    again = agent.results_of(envelope.id)[1]
+    assert (again.state, again.code, again.ran) == ("interrupted", codes.IDS_LOST.code, "maybe")
+    assert referee.read_text() == "ran\n"
+    assert codes.STATE_DAMAGED.code in agent.log
