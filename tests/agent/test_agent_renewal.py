@@ -25,8 +25,10 @@ def said() -> list[str]:
 
 
 @pytest.fixture
-def renewal(tmp_path: Path, said: list[str]) -> Renewal:
-    return Renewal(AgentState(tmp_path), IDENTITY, log=said.append)
+def renewal(tmp_path: Path, said: list[str]) -> Iterator[Renewal]:
+    made = Renewal(AgentState(tmp_path), IDENTITY, log=said.append)
+    yield made
+    assert made.process is None, "a step was left running"
 
 
 @pytest.fixture
@@ -34,13 +36,6 @@ def no_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An interpreter that an upgrade has taken away, which is put back by creating it."""
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     return tmp_path / "python"
-
-
-@pytest.fixture(autouse=True)
-def no_children() -> Iterator[None]:
-    yield
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
 
 
 def runs(path: Path, text: str) -> None:
