@@ -69,7 +69,7 @@ class Room:
 
     Attributes:
         core: the decisions; `core.links` are the agents that are up.
-        refused: sockets closed before TLS because too many came at once.
+        refused: sockets closed before TLS because too many came at once, or from one address; `core.admission` counts both.
         failed_handshakes: strangers, expired certificates, port scanners.
         bytes_in, bytes_out: of the agent protocol, without TLS.
     """
@@ -168,7 +168,7 @@ class Room:
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(ACCEPTS_A_TURN):
             try:
-                connection, _ = listener.accept()
+                connection, address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError:
@@ -176,7 +176,7 @@ class Room:
                 self._loop.remove_reader(listener.fileno())
                 self._loop.call_later(ACCEPT_AGAIN_SECONDS, self._listen_again)
                 return
-            if not self.core.admit(self._clock()):
+            if not self.core.admission.admit(address[0], self._clock()):
                 self.refused += 1
                 connection.close()
                 continue

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 __all__ = ("Link", "RoomCore")
 
-from collections import deque
+from collections import OrderedDict, deque
 from typing import Any
 
 from libstaragent import codes
@@ -38,14 +38,11 @@ from libstaragent.protocol.limits import (
     PROTOCOL_MAX,
     PROTOCOL_MIN,
 )
+from libstaragent.roles.admission import ADMIT_RATE, Admission
 from libstaragent.roles.wheel import Wheel
 from libstaragent.security.membership import Proof
 from libstaragent.security.signed import Signed
 
-# New connections a second, and at once: a mutual handshake costs 2 ms of a core, so a herd is taken as fast as it
-# can be served and no faster; who is turned away comes back with full jitter.
-ADMIT_RATE = 400.0
-ADMIT_BURST = 1000.0
 # Who is sent away first comes back after this long: a room that restarts needs as much.
 RETURN_FIRST_MS = 200
 # An agent that is refused for a reason that will not go away by itself comes back after this long.
@@ -56,6 +53,9 @@ DROPPED_RETRY_MS = 1000
 SEEN_JOBS_MAX = 65_536
 # A room that central takes for an earlier one says who it is no more often: each time central sends what is open.
 INTRODUCED_EVERY_MS = 1000
+# An agent's requests for a certificate that are heard: each costs central a signature. An honest one asks every ten
+# minutes until it has it. Counted by agent, not by connection: a new connection is cheap.
+RENEWAL_EVERY = 60.0
 # A cancel whose job has not come yet (the bus may deliver it again later) is remembered so long.
 CANCEL_KEPT_MS = 600_000
 # Settled rides along with the next word to the agent, or goes with the tick: of its own it would cost a TLS record and
@@ -150,25 +150,15 @@ class RoomCore:
         self._settling: dict[Link, None] = {}
         self._first_revision = 1
         self._revisions: tuple[Signed, ...] = ()
-        self._tokens = ADMIT_BURST
-        self._tokens_at = now
-        self.turned_away = 0
+        self._renewed: OrderedDict[str, float] = OrderedDict()
+        self.admission = Admission(now=now)
+        self.renewals_ignored = 0
         self.dirty: dict[Link, None] = {}
         self.closing: list[Link] = []
         self.reports: list[t.Report] = [t.RoomStarted(room, boot)]
         self.live: list[t.LiveChunk | t.LiveDropped] = []
 
     # Connections ---------------------------------------------------------------------------------------------------
-
-    def admit(self, now: float) -> bool:
-        """Whether one more handshake may begin now."""
-        self._tokens = min(ADMIT_BURST, self._tokens + (now - self._tokens_at) * ADMIT_RATE)
-        self._tokens_at = now
-        if self._tokens < 1:
-            self.turned_away += 1
-            return False
-        self._tokens -= 1
-        return True
 
     def opened(self, agent: str, *, now: float) -> Link:
         """A TLS connection of the agent that its certificate names; empty when it names none."""
@@ -304,9 +294,18 @@ class RoomCore:
         elif isinstance(message, m.Dropped):
             self.live.append(t.LiveDropped(agent, message.job, message.count))
         elif isinstance(message, m.RenewRequest):
-            self.reports.append(t.RenewCertificate(agent, self.room, message.csr))
+            self._renew(agent, message.csr, now)
         elif isinstance(message, m.Bye):
             self._end(link, message.code, now_ms)
+
+    def _renew(self, agent: str, csr: bytes, now: float) -> None:
+        while self._renewed and now - next(iter(self._renewed.values())) >= RENEWAL_EVERY:
+            self._renewed.popitem(last=False)
+        if agent in self._renewed:
+            self.renewals_ignored += 1
+            return
+        self._renewed[agent] = now
+        self.reports.append(t.RenewCertificate(agent, self.room, csr))
 
     def _hello(self, link: Link, hello: m.Hello, now: float, now_ms: int) -> None:
         if hello.agent != link.agent:

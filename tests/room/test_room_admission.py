@@ -13,7 +13,7 @@ from libstaragent.protocol import messages as m
 from libstaragent.protocol import trunk as t
 from libstaragent.protocol.frames import CONTROL, encode_frame
 from libstaragent.protocol.limits import FRAME_MAX, HELLO_TIMEOUT
-from libstaragent.roles.room import ADMIT_BURST
+from libstaragent.roles.admission import ADMIT_BURST
 from libstaragent.security.identity import create_ca
 from libstaragent.security.tls import client_context
 
@@ -135,14 +135,35 @@ async def test_a_peer_that_never_says_hello_is_closed(place: Any) -> None:
 
 
 async def test_beyond_the_admission_rate_sockets_are_closed_before_tls(place: Any) -> None:
-    for _ in range(int(ADMIT_BURST)):
-        assert place.room.core.admit(place.clock.now)
+    for number in range(int(ADMIT_BURST)):
+        assert place.room.core.admission.admit(f"10.0.{number // 250}.{number % 250}", place.clock.now)
     host, port = place.address
     reader, writer = await asyncio.open_connection(host, port)
     async with asyncio.timeout(10):
         assert await reader.read() == b""
     writer.close()
     await writer.wait_closed()
-    assert place.room.refused == 1
+    assert (place.room.refused, place.room.core.admission.crowding) == (1, 0)
     place.clock.now += 1
     await place.up(place.name(1))
+
+
+async def test_an_address_that_has_had_its_share_is_closed_before_tls_and_others_are_not(place: Any) -> None:
+    while place.room.core.admission.admit("127.0.0.1", place.clock.now):
+        pass
+    place.clock.now += 1
+    while place.room.core.admission.admit("127.0.0.1", place.clock.now):
+        pass
+    crowding = place.room.core.admission.crowding
+    host, port = place.address
+    reader, writer = await asyncio.open_connection(host, port)
+    async with asyncio.timeout(10):
+        assert await reader.read() == b""
+    writer.close()
+    await writer.wait_closed()
+    assert place.room.core.admission.crowding == crowding + 1
+    reader, writer = await asyncio.open_connection(
+        host, port, ssl=place.pki.agent_context(place.name(1)), local_addr=("127.0.0.2", 0)
+    )
+    writer.close()
+    await writer.wait_closed()

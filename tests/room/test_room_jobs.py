@@ -8,6 +8,7 @@ from libstaragent.model.result import TargetResult, encode_records
 from libstaragent.protocol import messages as m
 from libstaragent.protocol import trunk as t
 from libstaragent.protocol.limits import CREDIT_INITIAL, DATA_CHUNK
+from libstaragent.roles.room import RENEWAL_EVERY
 
 
 def ok(job: str) -> TargetResult:
@@ -220,3 +221,19 @@ async def test_a_renewal_is_asked_for_and_answered(place: Any) -> None:
     assert (renewal.csr, renewal.room) == (b"a request", "main")
     place.central.order(t.CertificateIssued(agent, b"pem", ""))
     assert (await client.hear(m.Certificate)).pem == b"pem"
+
+
+async def test_an_agent_that_asks_for_certificates_without_end_is_heard_once_a_minute(place: Any) -> None:
+    agent, other = place.name(1), place.name(2)
+    client, neighbour = await place.up(agent), await place.up(other)
+    client.say(*(m.RenewRequest(b"%d" % number) for number in range(100)))
+    await place.until(lambda: place.room.core.renewals_ignored == 99)
+    again = await place.up(agent)
+    again.say(m.RenewRequest(b"from a new connection"))
+    await place.until(lambda: place.room.core.renewals_ignored == 100)
+    neighbour.say(m.RenewRequest(b"its first"))
+    await place.central.report(t.RenewCertificate, agent=other)
+    place.clock.now += RENEWAL_EVERY
+    again.say(m.RenewRequest(b"a minute later"))
+    await place.central.report(t.RenewCertificate, csr=b"a minute later")
+    assert [report.csr for report in place.central.of(t.RenewCertificate)] == [b"0", b"its first", b"a minute later"]
