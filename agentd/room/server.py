@@ -69,7 +69,7 @@ class Room:
 
     Attributes:
         core: the decisions; `core.links` are the agents that are up.
-        refused: sockets closed before TLS because too many came at once, or from one address; `core.admission` counts both.
+        refused: sockets closed before TLS because too many came at once or from one address (`core.admission`).
         failed_handshakes: strangers, expired certificates, port scanners.
         bytes_in, bytes_out: of the agent protocol, without TLS.
     """

@@ -29,7 +29,7 @@ def test_one_source_that_never_stops_leaves_half_of_the_rate_to_others() -> None
         flood(admission, "192.0.2.1", float(second))
         others = sum(admission.admit(f"198.51.{second}.{number}", float(second)) for number in range(250))
         assert others == ADMIT_RATE - SOURCE_RATE
-    assert admission.crowding == 19
+    assert admission.crowding == 20
 
 
 def test_a_thousand_agents_of_one_address_come_at_once_and_fifteen_thousand_within_two_minutes() -> None:
