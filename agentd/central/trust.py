@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = ("MAX_REVISIONS_TOLD", "RosterBook", "pack_signed", "unpack_signed")
 
+import logging
 from collections.abc import Sequence
 
 import msgspec
@@ -20,8 +21,11 @@ from libstaragent.security.envelope import Envelope
 from libstaragent.security.roster import Roster, RosterChain, open_roster
 from libstaragent.security.signed import Signed
 
-# What a joining host is told: the root's first revision and all after it. A revision is some KiB, and a fleet signs a
-# few a month; more than this many need a new first one.
+log = logging.getLogger("agentd.central.trust")
+
+# What rooms carry for hosts that were away. A revision is some KiB, and a fleet signs a few a month: a host that missed
+# more was away for decades. Where so many followed the last one that the root signed, it is said: whoever joins must
+# read all of them.
 MAX_REVISIONS_TOLD = 1000
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -52,6 +56,7 @@ class RosterBook:
         self.fleet = open_roster(revisions[0]).fleet
         self._chain = RosterChain.restored(self.fleet, revisions[-1])
         self._judge = TimeJudge()
+        self._from_root = max(at for at, signed in enumerate(self.revisions) if self._by_root(signed))
 
     @property
     def newest(self) -> Roster:
@@ -73,6 +78,11 @@ class RosterBook:
             return
         self._chain.accept(signed, now_ms)
         self.revisions.append(signed)
+        if self._by_root(signed):
+            self._from_root = len(self.revisions) - 1
+        followers = len(self.revisions) - 1 - self._from_root
+        if followers >= MAX_REVISIONS_TOLD:
+            log.warning("%d roster revisions since the root signed one; let the root sign the next", followers)
 
     def verify(self, signed: Signed, now_ms: int) -> Envelope:
         """What central checks of an act before it queues it.
@@ -95,3 +105,13 @@ class RosterBook:
         """The chain, as rooms carry it."""
         told = self.revisions[-MAX_REVISIONS_TOLD:]
         return t.RosterRevisions(len(self.revisions) - len(told) + 1, tuple(told))
+
+    def introduction(self) -> tuple[Signed, ...]:
+        """What whoever knows only the pin must read: the newest revision that the root signed, and all after it.
+
+        Nothing may be left out of it: the first must be the root's, and each must follow the one before.
+        """
+        return tuple(self.revisions[self._from_root :])
+
+    def _by_root(self, signed: Signed) -> bool:
+        return signed.key == self.newest.root

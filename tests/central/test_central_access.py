@@ -54,7 +54,7 @@ async def test_a_login_reads_until_its_operator_leaves_the_roster_and_survives_a
         response = await stack.http.post("/v1/rosters", content=signed_to_json(without_bob))
         assert (response.status_code, response.json()) == (200, {"revision": 2})
         refused(await stack.get("/v1/hosts"), codes.BEARER_UNKNOWN, 401)
-        assert (await stack.http.get("/v1/trust")).json()["rosters"][1]["payload"]
+        assert len((await stack.http.get("/v1/trust")).json()["rosters"]) == 1
         await stack.add_hosts("web01")
         await stack.room.until(lambda: any(len(told.revisions) == 2 for told in stack.room.of(t.RosterRevisions)))
 

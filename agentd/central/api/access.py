@@ -23,6 +23,7 @@ from libstaragent.security.signed import MAX_JSON, signed_from_json
 MAX_ENROLMENT = 128 * 1024
 MAX_LOGIN = 8 * 1024
 
+_encode = msgspec.json.Encoder().encode
 _enrolment = msgspec.json.Decoder(Enrolment)
 _login = msgspec.json.Decoder(LoginRequest)
 _challenge = msgspec.msgpack.Decoder(Challenge)
@@ -40,11 +41,19 @@ class AccessApi:
         self._ca = ca
         self._room_address = room_address
         self._version = version
+        self._trust: tuple[int, bytes] = (0, b"")
 
     async def trust(self, call: Call) -> Reply:
         """GET /v1/trust"""
-        revisions = self._central.trust.order().revisions
-        return Reply(Trust(rosters=revisions, ca=self._ca, room_address=self._room_address, version=self._version))
+        book = self._central.trust
+        revision, encoded = self._trust
+        if revision != book.newest.revision:
+            # Anybody may ask, as often as he likes: it is written once a revision.
+            trust = Trust(
+                rosters=book.introduction(), ca=self._ca, room_address=self._room_address, version=self._version
+            )
+            revision, encoded = self._trust = book.newest.revision, _encode(trust)
+        return Reply(encoded)
 
     async def enrol(self, call: Call) -> Reply:
         """POST /v1/enrol"""

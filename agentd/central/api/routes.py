@@ -1,7 +1,8 @@
 """Every path of the API, once: routing, authority, limits and the OpenAPI document are read from this table.
 
 Not here: what the handlers do. Rules: `reader` needs a bearer token; `envelope` and `proof` carry their own authority
-in the body and are judged by their handler; `anybody` is public and says nothing about hosts or jobs.
+in the body and are judged by their handler; `anybody` is public: of hosts and jobs it says how many are up or open, and
+`/v1/trust` shows the roster, with the operators' names and the groups' expressions.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Health, metrics and the API's own description over HTTP.
 
 Rules: metrics are read when they are asked for, from counters that are there anyway; nothing on the hot path knows of
-them. Health needs no login and tells nothing about hosts but their number.
+them; they need a login. Health needs none, and says no more of hosts and jobs than how many are up or open.
 """
 
 from __future__ import annotations
