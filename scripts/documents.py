@@ -212,6 +212,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "wire-limits": lambda: limits("libstaragent.protocol.limits"),
     "role-limits": lambda: limits(
         "libstaragent.roles.room",
+        "libstaragent.roles.admission",
         "libstaragent.roles.agent",
         "libstaragent.roles.keeper",
         "libstaragent.roles.agent_run",

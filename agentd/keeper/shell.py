@@ -1,7 +1,7 @@
 """The keeper's hands: carries out what `KeeperCore` decides, on real files, processes and sockets.
 
 One thread, one selector, no timer but the core's deadline. Effects are answered at once, because each is quick: the
-slowest is an fsync.
+slowest is an fsync. The file is long because each effect has its hand here; each is short.
 
 Not here: when anything is done (the core), who started us and who restarts the agent (`main`).
 
