@@ -19,6 +19,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from agentd.bus import LIVE, REPORTS, Bus, Delivery
@@ -28,7 +29,7 @@ from agentd.central.hub import Hub
 from agentd.central.news import News
 from agentd.central.outbox import Outbox
 from agentd.central.round import Reports, Round
-from agentd.central.rounds import Rounds
+from agentd.central.rounds import Ask, Rounds, exit_process
 from agentd.central.trust import RosterBook, pack_signed
 from agentd.central.waiting import Waiter, Waiters
 from agentd.central.writes import decision_ops, job_ops
@@ -56,7 +57,7 @@ def wall_ms() -> int:
 class Central:
     """See the module.
 
-    `sign` makes an agent's next certificate from its id, its room and its request.
+    `sign` makes an agent's next certificate from its id, its room and its request; `give_up` ends the process.
 
     Attributes:
         core: the decisions. hosts: who is enrolled. waiters: who waits for a job's end.
@@ -71,6 +72,7 @@ class Central:
         trust: RosterBook,
         sign: Callable[[str, str, bytes], bytes],
         now_ms: Callable[[], int] = wall_ms,
+        give_up: Callable[[], None] = exit_process,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._bus = bus
@@ -85,7 +87,7 @@ class Central:
         self.history = History(store.read, self.hosts)
         self._counters = {"submitted": 0, "ended": 0, "amended": 0, "finished": 0}
         self._news = News(hub, self.core, self.hosts)
-        self._rounds = Rounds(self.core, self.hosts, self._lane, self, now_ms=now_ms)
+        self._rounds = Rounds(self.core, self.hosts, self._lane, self, now_ms=now_ms, give_up=give_up)
         self.waiters = Waiters(self._loop)
         self._outbox = Outbox(bus, trust)
         self._stopping = False
@@ -162,22 +164,18 @@ class Central:
     ) -> asyncio.Future[tuple[Job, Waiter | None]]:
         future: asyncio.Future[tuple[Job, Waiter | None]] = self._loop.create_future()
 
-        def decide(turn: Round) -> None:
-            decision = Decision()
-            try:
-                job = self.core.submit(
-                    signed,
-                    members,
-                    known=self.hosts.members,
-                    source=source,
-                    now_ms=turn.now_ms,
-                    decision=decision,
-                    watch=watch,
-                    within_ms=within_ms,
-                )
-            except Exception as error:
-                _fail(future, error)
-                return
+        def decide(turn: Round, decision: Decision) -> None:
+            job = self.core.submit(
+                signed,
+                members,
+                known=self.hosts.members,
+                source=source,
+                now_ms=turn.now_ms,
+                decision=decision,
+                watch=watch,
+                within_ms=within_ms,
+            )
+            ops = job_ops(job) if decision.new_jobs else ()
             waiter = self.waiters.join(job) if wait else None
 
             def done(error: StarAgentError | None) -> None:
@@ -188,33 +186,28 @@ class Central:
                     future.set_result((job, waiter))
 
             if decision.new_jobs:
-                turn.fresh[job.id] = turn.add(decision, job_ops(job), done)
+                turn.fresh[job.id] = turn.add(decision, ops, done)
             elif job.id in turn.fresh:
                 turn.fresh[job.id].done.append(done)
             else:
                 done(None)
 
-        self._request(decide)
+        self._request(decide, future)
         return future
 
     def cancel(self, signed: Signed) -> asyncio.Future[Job]:
         """Take an operator's cancel; the result comes once it is on disk."""
         future: asyncio.Future[Job] = self._loop.create_future()
 
-        def decide(turn: Round) -> None:
-            decision = Decision()
-            try:
-                job = self.core.cancel(signed, now_ms=turn.now_ms, decision=decision)
-            except Exception as error:
-                _fail(future, error)
-                return
+        def decide(turn: Round, decision: Decision) -> None:
+            job = self.core.cancel(signed, now_ms=turn.now_ms, decision=decision)
             if job.id in turn.fresh:
                 # Its own row is not there yet; the next round sees it.
-                self._rounds.ask(decide)
+                self._rounds.ask(decide, partial(_fail, future))
                 return
             turn.add(decision, decision_ops(decision), lambda error: _settle(future, job, error))
 
-        self._request(decide)
+        self._request(decide, future)
         return future
 
     def write(self, ops: Sequence[Op]) -> asyncio.Future[None]:
@@ -252,8 +245,8 @@ class Central:
 
     @property
     def store_failing(self) -> bool:
-        """Whether the last write could not be made."""
-        return self._rounds.store_failing
+        """Whether the last write could not be made, or does not end."""
+        return self._rounds.store_failing or self._rounds.stuck
 
     def job(self, job_id: str) -> Job | None:
         """A job that is in memory, and on disk."""
@@ -276,10 +269,10 @@ class Central:
 
     # What arrives --------------------------------------------------------------------------------------------------
 
-    def _request(self, decide: Callable[[Round], None]) -> None:
+    def _request(self, decide: Ask, future: asyncio.Future[Any]) -> None:
         if self._stopping:
             raise codes.STORE_CLOSED.error()
-        self._rounds.ask(decide)
+        self._rounds.ask(decide, partial(_fail, future))
 
     def _reported(self, delivery: Delivery) -> None:
         self._rounds.hear(Reports(delivery.batch, [delivery]))
@@ -311,7 +304,11 @@ class Central:
             self._count(decision)
             self.waiters.answer(decision)
             for renewal in decision.renewals:
-                self._outbox.say(renewal.room, self._renewed(renewal))
+                try:
+                    self._outbox.say(renewal.room, self._renewed(renewal))
+                except Exception:
+                    # The host asks again.
+                    log.exception("%s: a certificate was not renewed", codes.CENTRAL_BUG.code)
             try:
                 self._news.tell(decision)
             except Exception:

@@ -81,8 +81,8 @@ class CentralCore:
         job.watched = watch
         if within_ms is not None:
             job.deliver_by_ms = min(envelope.expires, now_ms + within_ms)
-        self._add(job)
         decision.new_jobs.append(job)
+        self._add(job)
         self._dispatch(job, job.open_agents(), decision, again=False, tree=tree)
         return job
 
@@ -134,15 +134,11 @@ class CentralCore:
     def tick(self, *, now_ms: int, decision: Decision) -> None:
         """End what is past its deadline. Call about once a second."""
         while self._deadlines and self._deadlines[0][0] <= now_ms:
-            job = self.jobs.get(heapq.heappop(self._deadlines)[1])
-            if job is None:
-                continue
-            for agent in job.open_agents():
-                never_sent = job.states[agent] == "queued"
-                state, code = ("unreachable", codes.HOST_UNREACHABLE) if never_sent else ("agent_lost", codes.HOST_LOST)
-                # Only its room may say that nothing ran; a room that is cut off may have sent it.
-                result = TargetResult(job=job.id, state=state, code=code.code, ran="maybe")
-                self._end(job, agent, result, now_ms, decision)
+            job = self.jobs.get(self._deadlines[0][1])
+            if job is not None:
+                self._run_out(job, now_ms, decision)
+            # Last, so that a fault in ending it does not take its deadline away.
+            heapq.heappop(self._deadlines)
 
     # Recovery ------------------------------------------------------------------------------------------------------
 
@@ -244,6 +240,14 @@ class CentralCore:
         if not job.open:
             job.ended_at = now_ms
             decision.finished.append(job)
+
+    def _run_out(self, job: Job, now_ms: int, decision: Decision) -> None:
+        for agent in job.open_agents():
+            never_sent = job.states[agent] == "queued"
+            state, code = ("unreachable", codes.HOST_UNREACHABLE) if never_sent else ("agent_lost", codes.HOST_LOST)
+            # Only its room may say that nothing ran; a room that is cut off may have sent it.
+            result = TargetResult(job=job.id, state=state, code=code.code, ran="maybe")
+            self._end(job, agent, result, now_ms, decision)
 
     def _progress(self, report: t.TargetProgress, decision: Decision) -> None:
         job = self.jobs.get(report.job)

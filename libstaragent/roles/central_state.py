@@ -130,7 +130,7 @@ class Decision:
         self.orders: list[tuple[str, t.Order]] = []
         self.progress: list[tuple[str, str, str]] = []
         self.renewals: list[t.RenewCertificate] = []
-        self.strange: list[t.Report] = []
+        self.strange: list[t.TargetEnded] = []
 
     @property
     def writes(self) -> bool:

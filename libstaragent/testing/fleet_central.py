@@ -295,11 +295,10 @@ class CentralProcess(SimProcess):
         self.core.reports(delivery.batch, now_ms=self.clock.now_ms, decision=decision)
         strange, decision.strange = decision.strange, []
         for report in strange:
-            if isinstance(report, t.TargetEnded):
-                if self._restore(report.result.job):
-                    self.core.reports((report,), now_ms=self.clock.now_ms, decision=decision)
-                else:
-                    self._referee.breaks("no host knows a job that is not stored", f"{report.result.job}")
+            if self._restore(report.result.job):
+                self.core.reports((report,), now_ms=self.clock.now_ms, decision=decision)
+            else:
+                self._referee.breaks("no host knows a job that is not stored", f"{report.result.job}")
 
     def _tick_core(self, decision: Decision, _answers: list[Answer], _deliveries: list[SimDelivery]) -> None:
         self.core.tick(now_ms=self.clock.now_ms, decision=decision)
