@@ -101,7 +101,9 @@ class RoomStarted(Struct, frozen=True, array_like=True, tag=16):
 
 
 class HostUp(Struct, frozen=True, array_like=True, tag=17, kw_only=True):
-    """An agent said HELLO."""
+    """An agent said HELLO. `order` counts a room process's HostUp and HostDown from 1, and `boot` is that process: the
+    bus may deliver an older one after a newer one.
+    """
 
     agent: str
     room: str
@@ -113,15 +115,19 @@ class HostUp(Struct, frozen=True, array_like=True, tag=17, kw_only=True):
     roster: int
     clock_ahead_ms: int
     at_ms: int
+    boot: str = ""
+    order: int = 0
 
 
 class HostDown(Struct, frozen=True, array_like=True, tag=18):
-    """An agent's connection is gone; `code` says why."""
+    """An agent's connection is gone; `code` says why. `boot` and `order` as in HostUp."""
 
     agent: str
     room: str
     code: str
     at_ms: int
+    boot: str = ""
+    order: int = 0
 
 
 class TargetProgress(Struct, frozen=True, array_like=True, tag=19):

@@ -267,7 +267,17 @@ class CentralCore:
                 result = failed_result(job.id, "unreachable", codes.HOST_UNREACHABLE.code)
                 self._end(job, agent, result, now_ms, decision)
 
+    def _is_old(self, report: t.HostUp | t.HostDown, host: HostState | None) -> bool:
+        """Whether a later word of its room about this host was heard before. A room of no name gives no order."""
+        if host is None or host.room != report.room or not report.boot:
+            return False
+        if host.boot == report.boot:
+            return report.order <= host.order
+        return host.boot == self._boots.get(report.room)
+
     def _host_up(self, report: t.HostUp, decision: Decision) -> None:
+        if self._is_old(report, self.hosts.get(report.agent)):
+            return
         self.hosts[report.agent] = HostState(
             agent=report.agent,
             room=report.room,
@@ -277,17 +287,22 @@ class CentralCore:
             roster=report.roster,
             clock_ahead_ms=report.clock_ahead_ms,
             boot_nonce=report.boot_nonce,
+            boot=report.boot,
+            order=report.order,
         )
         decision.hosts.append(report)
 
     def _host_down(self, report: t.HostDown, decision: Decision) -> None:
         host = self.hosts.get(report.agent)
+        if self._is_old(report, host):
+            return
         if host is None and report.agent:
             # It was never let in; why not, its operator reads in the list of hosts.
             host = self.hosts[report.agent] = HostState(report.agent, report.room, up=False, at_ms=report.at_ms)
         if host is None or host.room != report.room:
             return
         host.up, host.at_ms, host.code = False, report.at_ms, report.code
+        host.boot, host.order = report.boot, report.order
         decision.hosts.append(report)
 
     def _room_started(self, report: t.RoomStarted, decision: Decision) -> None:
@@ -296,8 +311,14 @@ class CentralCore:
         # The bus may say it twice; and where central is the one that started, the room's hosts are where they were.
         is_new = known != report.boot or not report.boot
         for host in self.hosts.values():
-            if host.room == report.room and is_new and known is not None:
-                host.up = False
+            # One that this process has told of already: its first word was overtaken, or is said again.
+            if (
+                host.room == report.room
+                and is_new
+                and known is not None
+                and (host.boot != report.boot or not host.boot)
+            ):
+                host.up, host.boot, host.order = False, report.boot, 0
         for job in self.jobs.values():
             here = [agent for agent in job.open_agents() if job.members[agent].room == report.room] if job.open else []
             for agent in here:

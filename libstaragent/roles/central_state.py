@@ -79,7 +79,10 @@ class Job:
 
 
 class HostState(Struct):
-    """What central knows of a host's connection now. Not durable: a room that starts again tells it anew."""
+    """What central knows of a host's connection now. Not durable: a room that starts again tells it anew.
+
+    `boot` and `order` are those of the last word about it, see `trunk.HostUp`.
+    """
 
     agent: str
     room: str
@@ -90,6 +93,8 @@ class HostState(Struct):
     roster: int = 0
     clock_ahead_ms: int = 0
     boot_nonce: bytes = b""
+    boot: str = ""
+    order: int = 0
 
 
 class Ended(Struct, frozen=True, array_like=True):

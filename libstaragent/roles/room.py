@@ -137,6 +137,7 @@ class RoomCore:
     def __init__(self, *, room: str, now: float, heartbeat_ms: int = HEARTBEAT_DEFAULT_MS, boot: str = "") -> None:
         self.room = room
         self._boot = boot
+        self._hosts_told = 0
         self._introduced_ms = 0
         self._unknown = False
         self._heartbeat_ms = heartbeat_ms
@@ -215,7 +216,7 @@ class RoomCore:
                 del self._pending[link.agent]
             for pending in (pendings or {}).values():
                 pending.stream = 0
-            self.reports.append(t.HostDown(link.agent, self.room, link.code or code, now_ms))
+            self._tell_down(link, link.code or code, now_ms)
 
     # Central -------------------------------------------------------------------------------------------------------
 
@@ -342,6 +343,8 @@ class RoomCore:
                 roster=hello.roster,
                 clock_ahead_ms=hello.clock_ms - now_ms,
                 at_ms=now_ms,
+                boot=self._boot,
+                order=self._next_order(),
             )
         )
         link.told = hello.roster
@@ -569,8 +572,15 @@ class RoomCore:
             self._send(link, m.GoAway(code, DROPPED_RETRY_MS))
         if link.agent and not link.up and link.agent not in self.links:
             # It never came up: the operator sees why all the same.
-            self.reports.append(t.HostDown(link.agent, self.room, code, now_ms))
+            self._tell_down(link, code, now_ms)
         self._end(link, code, now_ms)
+
+    def _tell_down(self, link: Link, code: str, now_ms: int) -> None:
+        self.reports.append(t.HostDown(link.agent, self.room, code, now_ms, self._boot, self._next_order()))
+
+    def _next_order(self) -> int:
+        self._hosts_told += 1
+        return self._hosts_told
 
     def _end(self, link: Link, code: str, now_ms: int) -> None:
         self.closing.append(link)

@@ -152,3 +152,31 @@ async def test_a_host_that_went_stays_down_when_what_was_said_before_is_looked_u
     await stack.room.until(lambda: (member.agent, unknown) in stack.room.settled)
     await _until(lambda: stack.room.bus.unacknowledged("reports") == 0)
     assert not stack.central.core.hosts[member.agent].up
+
+
+async def test_of_one_room_process_the_last_word_about_a_host_counts(stack: Any) -> None:
+    first, second, mark = await stack.add_hosts("web01", "web02", "web03")
+    hosts = stack.central.core.hosts
+
+    def down(agent: str, boot: str, order: int) -> t.HostDown:
+        return t.HostDown(agent, "main", codes.PEER_SILENT.code, 2000, boot, order)
+
+    async def hear(*reports: Any) -> None:
+        stack.room.report(*reports)
+        await _until(lambda: stack.room.bus.unacknowledged("reports") == 0)
+
+    await hear(t.RoomStarted("main", "one"), _up(first.agent, boot="one", order=1))
+    await hear(
+        down(first.agent, "one", 3), _up(first.agent, boot="one", order=1), _up(first.agent, boot="one", order=2)
+    )
+    assert not hosts[first.agent].up, "delivered again, or late"
+    await hear(_up(first.agent, boot="one", order=4), down(first.agent, "one", 3))
+    assert hosts[first.agent].up
+    await hear(_up(second.agent, boot="two", order=1), t.RoomStarted("main", "two"))
+    assert hosts[second.agent].up and not hosts[first.agent].up, "the new process has told of one only"
+    await hear(
+        _up(first.agent, boot="one", order=5), down(second.agent, "one", 6), _up(mark.agent, boot="two", order=2)
+    )
+    assert hosts[second.agent].up and not hosts[first.agent].up, "the process before has no say any more"
+    await hear(_up(first.agent, boot="two", order=3))
+    assert hosts[first.agent].up
