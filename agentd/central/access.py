@@ -1,17 +1,22 @@
 """Who may read: challenges, logins and their bearer tokens.
 
 Not here: the rules (`libstaragent.security.login`), HTTP. Rules: a login is on disk before its token is told, so that a
-restart logs nobody out; at each use the present roster is asked, so that a revocation counts at once. Challenges live
-in memory: a restart costs one more question.
+restart logs nobody out; at each use the present roster is asked, so that a revocation counts at once. A challenge is
+remembered by nobody until it is answered: anybody may ask for one, and would push out those of others. It carries our
+seal instead, with a key of this process: a restart costs one more question.
 """
 
 from __future__ import annotations
 
-__all__ = ("MAX_CHALLENGES", "Access")
+__all__ = ("Access",)
 
 import asyncio
+import hashlib
+import hmac
 import secrets
 from collections.abc import Callable
+
+import msgspec
 
 from agentd.central.service import Central
 from agentd.store import records
@@ -34,10 +39,14 @@ from libstaragent.security.roster import Operator
 from libstaragent.security.signed import Signed
 from libstaragent.security.tokens import SECRET_BYTES
 
-# Asked for by anybody, so the oldest goes when there are more; one lives five minutes.
-MAX_CHALLENGES = 4096
+# Half of a challenge's random bytes are the seal over the rest of it: 128 bits each.
+SEAL_BYTES = NONCE_BYTES // 2
+# Answered well, by operators, within the five minutes of a challenge; remembered so that none is answered twice.
+MAX_ANSWERED = 4096
 # Bearers kept in memory; the store has the others.
 MAX_CACHED = 4096
+
+_pack = msgspec.msgpack.Encoder().encode
 
 
 class Access:
@@ -47,7 +56,8 @@ class Access:
         self._central = central
         self._read = read
         self._now_ms = now_ms
-        self._challenges: dict[bytes, Challenge] = {}
+        self._key = secrets.token_bytes(NONCE_BYTES)
+        self._answered: dict[bytes, int] = {}
         self._bearers: dict[str, Bearer] = {}
 
     def ask(self, operator: str) -> Challenge:
@@ -63,21 +73,20 @@ class Access:
             nonce=secrets.token_bytes(NONCE_BYTES),
             now_ms=self._now_ms(),
         )
-        self._challenges[asked.nonce] = asked
-        if len(self._challenges) > MAX_CHALLENGES:
-            del self._challenges[next(iter(self._challenges))]
-        return asked
+        begin = asked.nonce[:-SEAL_BYTES]
+        return msgspec.structs.replace(asked, nonce=begin + self._seal(asked, begin))
 
-    async def log_in(self, answer: Signed, nonce: bytes, life_ms: int) -> Session:
-        """A bearer token for the one who answered the challenge with this nonce.
+    async def log_in(self, answer: Signed, asked: Challenge, life_ms: int) -> Session:
+        """A bearer token for the one who answered `asked`, which is what the answer itself says.
 
         :raises Denied: nobody was asked this, or the answer does not hold.
         """
         now_ms = self._now_ms()
-        asked = self._challenges.pop(nonce, None)
-        if asked is None:
+        begin, seal = asked.nonce[:-SEAL_BYTES], asked.nonce[-SEAL_BYTES:]
+        if not hmac.compare_digest(seal, self._seal(asked, begin)) or asked.nonce in self._answered:
             raise codes.LOGIN_REFUSED.error("the challenge is unknown, answered already or too old")
         operator = check_answer(answer, asked=asked, roster=self._central.trust.newest, now_ms=now_ms)
+        self._answer(asked, now_ms)
         token = new_ulid(now_ms, secrets.token_bytes(ULID_RANDOM_BYTES))
         text, kept = grant(
             operator, token=token, secret=secrets.token_bytes(SECRET_BYTES), now_ms=now_ms, life_ms=life_ms
@@ -106,6 +115,17 @@ class Access:
         if kept is not None and token not in self._bearers:
             self._remember(kept)
         return operator
+
+    def _seal(self, asked: Challenge, begin: bytes) -> bytes:
+        said = _pack((asked.fleet, asked.operator, asked.expires_ms, begin))
+        return hmac.digest(self._key, said, hashlib.sha256)[:SEAL_BYTES]
+
+    def _answer(self, asked: Challenge, now_ms: int) -> None:
+        if len(self._answered) >= MAX_ANSWERED:
+            self._answered = {nonce: until for nonce, until in self._answered.items() if until > now_ms}
+        if len(self._answered) >= MAX_ANSWERED:
+            raise codes.TOO_MANY_REQUESTS.error(f"{MAX_ANSWERED} logins in five minutes")
+        self._answered[asked.nonce] = asked.expires_ms
 
     def _remember(self, kept: Bearer) -> None:
         self._bearers[kept.id] = kept

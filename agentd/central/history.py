@@ -8,7 +8,7 @@ from __future__ import annotations
 
 __all__ = ("History",)
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import msgspec
 
@@ -56,7 +56,9 @@ class History:
 
     def job_views(self, *, limit: int, before: str | None, operator: str | None) -> list[JobView]:
         """Ended jobs, and open ones as far as the store knows; the newest first."""
-        return [self._view(row) for row in self._read.jobs(limit=limit, before=before, operator=operator)]
+        rows = self._read.jobs(limit=limit, before=before, operator=operator)
+        cancelled = self._read.cancelled([row.id for row in rows])
+        return [_view(row, cancelled) for row in rows]
 
     def members(self, job_id: str) -> dict[str, Member] | None:
         """The hosts of a job; None where there is no such job."""
@@ -68,7 +70,7 @@ class History:
         row = self._read.job(job_id)
         if row is None:
             return None
-        view = self._view(row)
+        view = _view(row, self._read.cancelled([job_id]))
         return msgspec.structs.replace(view, targets=len(_read_members(row.members)))
 
     def targets(
@@ -124,23 +126,6 @@ class History:
             kept = None if body is None else output_of(body)
         return target_view(member, result_of(row, kept), row.received_ms, amendment=amendment, output=output)
 
-    def _view(self, row: records.JobSummary) -> JobView:
-        command, _, expression = row.title.rpartition("\n")
-        return JobView(
-            id=row.id,
-            operator=row.operator,
-            command=command,
-            expression=expression,
-            targets=sum(row.counts.values()),
-            counts=row.counts,
-            submitted_ms=row.submitted_ms,
-            expires_ms=row.expires_ms,
-            deadline_ms=row.deadline_ms,
-            finished_ms=row.finished_ms,
-            cancelled=bool(self._read.cancels(row.id)),
-            source=row.source,
-        )
-
     def _restored(self, row: records.Job) -> Restored:
         signed = unpack_signed(row.envelope)
         members: Sequence[Member] = tuple(_read_members(row.members).values())
@@ -157,6 +142,24 @@ class History:
 
 def _read_members(data: bytes) -> dict[str, Member]:
     return {agent: Member(agent, name, room) for agent, name, room in _members.decode(data)}
+
+
+def _view(row: records.JobSummary, cancelled: Container[str]) -> JobView:
+    command, _, expression = row.title.rpartition("\n")
+    return JobView(
+        id=row.id,
+        operator=row.operator,
+        command=command,
+        expression=expression,
+        targets=sum(row.counts.values()),
+        counts=row.counts,
+        submitted_ms=row.submitted_ms,
+        expires_ms=row.expires_ms,
+        deadline_ms=row.deadline_ms,
+        finished_ms=row.finished_ms,
+        cancelled=row.id in cancelled,
+        source=row.source,
+    )
 
 
 def _host(row: records.Host) -> HostRecord:

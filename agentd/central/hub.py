@@ -81,9 +81,10 @@ class Hub:
         # Said when a job's output gets its first reader or loses its last.
         self.on_watch: Callable[[str, bool], None] = lambda job, on: None
         self.dropped = 0
+        self._count = 0
 
     def __len__(self) -> int:
-        return len(self._everything) + sum(map(len, self._by_job.values()))
+        return self._count
 
     def subscribe(self, job: str | None = None) -> Subscription:
         """A reader of the whole fleet's events, or of one job's and its live output.
@@ -93,6 +94,7 @@ class Hub:
         if len(self) >= MAX_SUBSCRIBERS:
             raise codes.TOO_MANY_READERS.error(f"at most {MAX_SUBSCRIBERS}")
         subscription = Subscription(job)
+        self._count += 1
         if job is None:
             self._everything.add(subscription)
         else:
@@ -105,11 +107,13 @@ class Hub:
     def unsubscribe(self, subscription: Subscription) -> None:
         """The reader is gone."""
         job = subscription.job
-        if job is None:
-            self._everything.discard(subscription)
+        readers = self._everything if job is None else self._by_job.get(job, set())
+        if subscription not in readers:
             return
-        readers = self._by_job.get(job, set())
         readers.discard(subscription)
+        self._count -= 1
+        if job is None:
+            return
         if not readers and self._by_job.pop(job, None) is not None:
             self.on_watch(job, False)
 

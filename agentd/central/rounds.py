@@ -56,8 +56,8 @@ class _Aftermath(Protocol):
         """These decisions of the round are on disk, and the others did not happen."""
         ...
 
-    def strange(self, reports: Reports, jobs: set[str]) -> None:
-        """Reports, some about jobs that are not in memory: to be heard again when those are, or settled."""
+    def strange(self, reports: Reports) -> None:
+        """Results of jobs that are not in memory: to be heard again when those are, or settled."""
         ...
 
 
@@ -175,8 +175,7 @@ class Rounds:
         def done(error: StarAgentError | None) -> None:
             if error is None and decision.strange:
                 # The rest is on disk; a delivery is done with when these are too.
-                missing = {report.result.job for report in decision.strange}
-                self._after.strange(Reports(decision.strange, deliveries), missing)
+                self._after.strange(Reports(decision.strange, deliveries))
                 return
             for delivery in deliveries:
                 if error is None:

@@ -30,6 +30,7 @@ from agentd.central.news import News
 from agentd.central.outbox import Outbox
 from agentd.central.round import Reports, Round
 from agentd.central.rounds import Ask, Rounds, exit_process
+from agentd.central.strange import StrangeResults
 from agentd.central.trust import RosterBook, pack_signed
 from agentd.central.waiting import Waiter, Waiters
 from agentd.central.writes import decision_ops, job_ops
@@ -40,6 +41,8 @@ from libstaragent.errors import StarAgentError
 from libstaragent.protocol import trunk as t
 from libstaragent.roles.central import CentralCore
 from libstaragent.roles.central_state import Decision, Job
+from libstaragent.security.acts import Cancel
+from libstaragent.security.envelope import open_signed
 from libstaragent.security.signed import Signed
 
 log = logging.getLogger("agentd.central")
@@ -91,7 +94,7 @@ class Central:
         self.waiters = Waiters(self._loop)
         self._outbox = Outbox(bus, trust)
         self._stopping = False
-        self._background: set[asyncio.Task[None]] = set()
+        self._strange = StrangeResults(self.recall, self._forget, self._rounds.hear)
         self._ticking: asyncio.TimerHandle | None = None
         self._touched = 0.0
 
@@ -126,9 +129,7 @@ class Central:
         if self._ticking is not None:
             self._ticking.cancel()
         await self._rounds.idle.wait()
-        for task in list(self._background):
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._strange.stop()
 
     # Requests ------------------------------------------------------------------------------------------------------
 
@@ -151,10 +152,11 @@ class Central:
         try:
             return await self._submit(signed, members, source, watch, wait, within_ms)
         except StarAgentError as error:
-            if error.code is not codes.JOB_REPEATED:
+            if error.code not in (codes.JOB_REPEATED, codes.ENVELOPE_EXPIRED):
                 raise
-            # Finished long ago and no longer in memory: the store knows whether it is the same envelope.
-            job = await self.recall(error.detail)
+            # Finished long ago and no longer in memory: the store knows whether it is the same envelope. Its signer
+            # has been judged before its age.
+            job = await self.recall(open_signed(signed).id)
             if job is None or job.signed.payload != signed.payload:
                 raise
             return job, self.waiters.join(job) if wait else None
@@ -195,8 +197,18 @@ class Central:
         self._request(decide, future)
         return future
 
-    def cancel(self, signed: Signed) -> asyncio.Future[Job]:
-        """Take an operator's cancel; the result comes once it is on disk."""
+    async def cancel(self, signed: Signed) -> Job:
+        """Take an operator's cancel; returns the job once it is on disk.
+
+        :raises StarAgentError: why it is refused.
+        """
+        # Before the store is read for it, and again with the decision.
+        act = self.trust.verify(signed, self.now_ms()).act
+        if isinstance(act, Cancel):
+            await self.recall(act.job)
+        return await self._cancel(signed)
+
+    def _cancel(self, signed: Signed) -> asyncio.Future[Job]:
         future: asyncio.Future[Job] = self._loop.create_future()
 
         def decide(turn: Round, decision: Decision) -> None:
@@ -241,7 +253,12 @@ class Central:
     @property
     def counters(self) -> dict[str, int]:
         """Totals since the start, for metrics."""
-        return {**self._counters, "reports": self._rounds.heard, "refused": self._rounds.refused}
+        return {
+            **self._counters,
+            "reports": self._rounds.heard,
+            "refused": self._rounds.refused,
+            "passed_over": self._strange.passed_over,
+        }
 
     @property
     def store_failing(self) -> bool:
@@ -315,11 +332,9 @@ class Central:
                 # Views may fail; what they show is stored.
                 log.exception("%s: news were not told", codes.CENTRAL_BUG.code)
 
-    def strange(self, reports: Reports, jobs: set[str]) -> None:
-        """Reports about jobs that are not in memory: the store says what they belong to."""
-        task = self._loop.create_task(self._look_up(reports, jobs))
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+    def strange(self, reports: Reports) -> None:
+        """Results of jobs that are not in memory: the store says what they belong to."""
+        self._strange.look_up(reports)
 
     def _count(self, decision: Decision) -> None:
         counters = self._counters
@@ -337,24 +352,11 @@ class Central:
         except StarAgentError as error:
             return t.CertificateIssued(request.agent, b"", error.code.code)
 
-    async def _look_up(self, reports: Reports, jobs: set[str]) -> None:
-        try:
-            unknown = {job_id for job_id in jobs if await self.recall(job_id) is None}
-        except Exception:
-            log.exception("a result's job could not be read")
-            for delivery in reports.deliveries:
-                delivery.refuse()
-            return
-        known: list[Any] = []
-        for report in reports.batch:
-            if not isinstance(report, t.TargetEnded) or report.result.job not in unknown:
-                known.append(report)
-                continue
-            record = self.hosts.get(report.agent)
-            if record is not None:
-                # Nobody here ever accepted it; the host may forget it.
-                self._outbox.say(record.room, t.SettledTargets(((report.agent, report.result.job),)))
-        self._rounds.hear(Reports(known, reports.deliveries))
+    def _forget(self, agent: str, job: str) -> None:
+        record = self.hosts.get(agent)
+        if record is not None:
+            # Nobody here ever accepted it.
+            self._outbox.say(record.room, t.SettledTargets(((agent, job),)))
 
 
 def _settle(future: asyncio.Future[Any], value: Any, error: StarAgentError | None) -> None:

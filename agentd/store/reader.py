@@ -66,6 +66,12 @@ class Reader:
         query = select(schema.cancels).where(schema.cancels.c.job == job).order_by(schema.cancels.c.id)
         return self._all(query, records.Cancel)
 
+    def cancelled(self, jobs: Sequence[str]) -> set[str]:
+        """Those of these jobs that somebody asked to cancel."""
+        query = select(schema.cancels.c.job).where(schema.cancels.c.job.in_(jobs)).distinct()
+        with self._reading() as connection:
+            return set(connection.execute(query).scalars())
+
     # targets
     # ------------------------------------------------------------------------------------------------------------
 

@@ -42,9 +42,10 @@ EXIT_STATUS_RULES: tuple[tuple[int, tuple[str, ...]], ...] = (
 
 
 def exit_status(counts: Mapping[str, int]) -> int:
-    """What `exec` ends with, given how many targets are in each terminal state.
+    """What `exec` ends with, given how many targets are in each state, and `jobs show` so far.
 
-    In a tie the first of 4, 5, 2, 1 (with 64, 3 and 6 decided elsewhere); 0 only when every target is ok.
+    In a tie the first of 4, 5, 2, 1 (with 64, 3 and 6 decided elsewhere). Open targets count for nothing: 0 says that
+    every target is ok or, of a job that has not ended, that none has failed yet.
     """
     for status, states in EXIT_STATUS_RULES:
         if any(counts.get(state, 0) for state in states):

@@ -23,11 +23,13 @@ import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from libstaragent import codes
+from libstaragent.errors import StarAgentError
 from libstaragent.jobs.states import advances, is_terminal
 from libstaragent.model.result import TargetResult, failed_result
 from libstaragent.protocol import trunk as t
 from libstaragent.roles.central_state import Decision, Ended, HostState, Job
 from libstaragent.security.acts import Cancel, Envelope, Exec, Member, TargetList, TargetRoot
+from libstaragent.security.envelope import open_signed
 from libstaragent.security.membership import MembershipTree
 from libstaragent.security.signed import Signed
 
@@ -63,9 +65,16 @@ class CentralCore:
         """Take a job. `members` are the hosts under the envelope's Merkle root, `known` the fleet's hosts by agent id;
         hosts that are away for `within_ms` are unreachable then, without one at the envelope's end.
 
-        The same envelope again gives the job it made before. Raises the coded reason when it is refused.
+        The same envelope again gives the job it made before, also when it has expired since. Raises the coded reason
+        when it is refused.
         """
-        envelope = self._verify(signed, now_ms)
+        try:
+            envelope = self._verify(signed, now_ms)
+        except StarAgentError as error:
+            before = self.jobs.get(open_signed(signed).id) if error.code is codes.ENVELOPE_EXPIRED else None
+            if before is None or before.signed.payload != signed.payload:
+                raise
+            return before
         if not isinstance(envelope.act, Exec) or envelope.targets is None:
             raise codes.ACT_UNSUPPORTED.error(f"{type(envelope.act).__name__} is not a job for hosts")
         before = self.jobs.get(envelope.id)
@@ -145,6 +154,10 @@ class CentralCore:
     def restore(self, job: Job, ended: Mapping[str, str], cancel: Signed | None) -> None:
         """A job from the store: at start every open one, later one that a strange report named. `ended` has its
         terminal targets.
+
+        How long its submitter wanted it offered is not known any more, and not needed: a room that had it before this
+        process started keeps to that and says what it never sent; of any other target nobody can say so, and it is
+        lost at its deadline, not unreachable before.
         """
         for agent, state in ended.items():
             if agent in job.states:

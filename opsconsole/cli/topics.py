@@ -26,7 +26,7 @@ TOPICS = {
 """,
     "exit": """Exit statuses of exec and of jobs show:
 
-    0  every target is ok
+    0  every target is ok; jobs show: or none has failed yet
     1  some failed: exit_nonzero, signalled, timeout, oom, limit, spawn_failed, unsupported
     2  some were unreachable, lost, interrupted or too late; or central cannot be reached
     3  an unknown host or group, or no target: nothing was sent

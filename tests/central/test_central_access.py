@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from libstaragent import codes
 from libstaragent.model import api
@@ -72,6 +73,7 @@ async def test_a_login_that_does_not_answer_its_own_challenge_is_refused(stack: 
 
     asked = await ask("ann")
     refused(await answer(asked, people.seeds["bob"]), codes.LOGIN_REFUSED, 401)
+    assert (await answer(asked, people.seeds["ann"])).status_code == 201
     refused(await answer(asked, people.seeds["ann"]), codes.LOGIN_REFUSED, 401)  # it was asked once
     refused(await answer(await ask("eve"), people.seeds["eve"]), codes.SIGNER_ROLE, 403)
     refused(await answer(await ask("ann"), people.seeds["ann"], ttl_ms=10**9), codes.TOKEN_TERMS, 422)
@@ -83,6 +85,27 @@ async def test_a_login_that_does_not_answer_its_own_challenge_is_refused(stack: 
     garbage = msgspec.json.encode(api.LoginRequest(people.token()))
     refused(await stack.http.post("/v1/login", content=garbage), codes.LOGIN_REFUSED, 401)
     refused(await stack.http.get("/v1/login", params={"operator": "not a name"}), codes.REQUEST_MALFORMED, 422)
+
+
+async def test_a_login_is_not_lost_to_others_who_ask_for_challenges(stack: Any) -> None:
+    asking = stack.application.paths["/v1/login"]["GET"].handler.__self__._access
+    asked = asking.ask("ann")
+    for _ in range(10_000):
+        asking.ask("bob")
+    signed = login.answer(asked, fleet=asked.fleet, operator="ann", seed=stack.people.seeds["ann"])
+    said = await stack.http.post("/v1/login", content=msgspec.json.encode(api.LoginRequest(signed)))
+    assert said.status_code == 201, said.text
+
+
+@pytest.mark.parametrize("change", [{"operator": "ann"}, {"expires_ms": 2**62}, {"nonce": b"n" * 32}])
+async def test_a_challenge_that_central_did_not_make_is_refused(
+    stack: Any, refused: Refused, change: dict[str, Any]
+) -> None:
+    asked = await stack.http.get("/v1/login", params={"operator": "bob"})
+    made = msgspec.structs.replace(msgspec.json.decode(asked.content, type=login.Challenge), **change)
+    signed = login.answer(made, fleet=made.fleet, operator=made.operator, seed=stack.people.seeds[made.operator])
+    said = await stack.http.post("/v1/login", content=msgspec.json.encode(api.LoginRequest(signed)))
+    refused(said, codes.LOGIN_REFUSED, 401)
 
 
 async def test_a_login_and_its_challenge_end_with_their_time(make_stack: Callable[..., Any], refused: Refused) -> None:

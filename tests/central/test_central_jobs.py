@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from agentd.central.strange import LOOKED_UP_A_MINUTE
 from libstaragent import codes
 from libstaragent.model import api
 from libstaragent.model.result import TargetResult, records
 from libstaragent.protocol import trunk as t
+from libstaragent.security.acts import Cancel
 from libstaragent.security.signed import Signed
+from libstaragent.security.signing import SEED_BYTES
 
 Refused = Callable[..., None]
 
@@ -255,3 +259,73 @@ async def test_output_of_a_target_that_still_runs_is_asked_for_too_early(stack: 
     refused(await stack.get(f"/v1/jobs/{job.id}/output", host="web01"), codes.TARGET_OPEN, 409)
     [target] = (await stack.get(f"/v1/jobs/{job.id}/targets")).json()["targets"]
     assert (target["state"], target["host"]) == ("queued", "web01")
+
+
+async def test_an_envelope_again_after_its_end_is_still_its_job(
+    make_stack: Callable[..., Any], refused: Callable[..., None]
+) -> None:
+    shift = [0]
+
+    def clock() -> int:
+        return time.time_ns() // 1_000_000 + shift[0]
+
+    async with make_stack(clock=clock) as stack:
+        members = await stack.add_hosts("web01")
+        signed, never = stack.people.exec(members), stack.people.exec(members)
+        first = (await stack.post("/v1/jobs?wait=10", signed)).json()["job"]
+        shift[0] = 61_000
+        again = await stack.post("/v1/jobs?wait=10", signed)
+        assert (again.status_code, again.json()["job"]) == (200, first)
+        refused(await stack.post("/v1/jobs", never), codes.ENVELOPE_EXPIRED, 410)
+        members = stack.members
+    async with make_stack(clock=clock) as stack:
+        assert stack.people.open(signed).id not in stack.central.core.jobs
+        again = await stack.post("/v1/jobs?wait=10", signed)
+        assert (again.status_code, again.json()["job"]["counts"]) == (200, {"ok": 1})
+        assert stack.room.of(t.Dispatch) == []
+        refused(await stack.post("/v1/jobs", never), codes.ENVELOPE_EXPIRED, 410)
+
+
+async def test_a_cancel_of_a_stranger_reads_nothing_and_is_refused(stack: Any, refused: Callable[..., None]) -> None:
+    people = stack.people
+    recalled: list[str] = []
+    real = stack.central.recall
+
+    async def recall(job: str) -> Any:
+        recalled.append(job)
+        return await real(job)
+
+    stack.central.recall = recall
+    job = people.envelope(None).id
+    people.seeds["mallory"] = secrets.token_bytes(SEED_BYTES)
+    cancel = people.sign(people.envelope(Cancel(job), operator="mallory"))
+    refused(await stack.post(f"/v1/jobs/{job}/cancel", cancel), codes.SIGNER_UNKNOWN, 403)
+    assert recalled == []
+    refused(await stack.post(f"/v1/jobs/{job}/cancel", people.cancel(job)), codes.JOB_UNKNOWN, 404)
+    assert recalled == [job]
+
+
+async def test_one_host_has_so_many_unknown_results_looked_up_and_the_others_theirs(
+    stack: Any, result_ok: Callable[..., TargetResult]
+) -> None:
+    bad, good = await stack.add_hosts("web01", "web02")
+    read: list[str] = []
+    real = stack.central.history.job
+    stack.central.history.job = lambda job: (read.append(job), real(job))[1]
+    made_up = [stack.people.envelope(None).id for _ in range(LOOKED_UP_A_MINUTE + 50)]
+    other = stack.people.envelope(None).id
+    stack.room.report(*(t.TargetEnded(bad.agent, result_ok(job)) for job in made_up))
+    stack.room.report(t.TargetEnded(good.agent, result_ok(other)), t.TargetEnded(good.agent, result_ok("no id")))
+    await stack.room.until(lambda: {(good.agent, other), (good.agent, "no id")} <= stack.room.settled)
+    await stack.room.until(lambda: len(stack.room.settled) == LOOKED_UP_A_MINUTE + 2)
+    assert len(read) == LOOKED_UP_A_MINUTE + 1
+    assert stack.central.counters["passed_over"] == 50
+
+
+async def test_a_page_of_jobs_reads_its_cancels_at_once(stack: Any) -> None:
+    members = await stack.add_hosts("web01")
+    stack.room.answers = lambda agent, job: None
+    jobs = [(await stack.post("/v1/jobs", stack.people.exec(members))).json()["job"]["id"] for _ in range(3)]
+    await stack.post(f"/v1/jobs/{jobs[1]}/cancel", stack.people.cancel(jobs[1]))
+    views = stack.central.history.job_views(limit=10, before=None, operator=None)
+    assert [(view.id, view.cancelled) for view in views] == [(jobs[2], False), (jobs[1], True), (jobs[0], False)]

@@ -73,11 +73,11 @@ class AccessApi:
         """POST /v1/login"""
         request = read_json(_login, await call.body(MAX_LOGIN))
         try:
-            # Only to find what was asked; `check_answer` judges the same bytes.
-            nonce = _challenge.decode(request.answer.payload).nonce
+            # Only to see what was asked; `check_answer` judges the same bytes.
+            asked = _challenge.decode(request.answer.payload)
         except (msgspec.MsgspecError, ValueError):
             raise codes.LOGIN_REFUSED.error("the answer is no challenge") from None
-        return Reply(await self._access.log_in(request.answer, nonce, request.ttl_ms), status=201)
+        return Reply(await self._access.log_in(request.answer, asked, request.ttl_ms), status=201)
 
     async def roster(self, call: Call) -> Reply:
         """POST /v1/rosters"""

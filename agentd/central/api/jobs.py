@@ -90,7 +90,6 @@ class JobsApi:
             raise codes.ACT_UNSUPPORTED.error("the envelope does not cancel")
         if act.job != call.part("id"):
             raise codes.REQUEST_MALFORMED.error("the path names another job than the envelope")
-        await self._central.recall(act.job)
         job = await self._central.cancel(signed)
         return Reply(JobAnswer(job=job_view(job)), status=202 if job.open else 200)
 

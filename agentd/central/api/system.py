@@ -29,6 +29,7 @@ _COUNTED = {
     "finished": "Jobs ended",
     "reports": "Reports of rooms heard",
     "refused": "Writes that were undone",
+    "passed_over": "Results of unknown jobs not looked up",
 }
 
 
