@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 # The first bound, in seconds: a room that was restarted is back within it.
 FIRST = 0.5
-# The last: a host that was away for long is found again within two minutes.
-LAST = 120.0
+# The last: after a long outage every host is back within half a minute; what is too much is turned away.
+LAST = 30.0
 
 
 class Backoff:

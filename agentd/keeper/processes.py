@@ -113,9 +113,16 @@ def _environment(pid: int) -> list[bytes]:
 
 
 def members(
-    look: Look, job: str, main: int | None, start_time: int, grouped: set[int], spared: set[int], *, same_keeper: bool
+    look: Look,
+    cookie: str,
+    main: int | None,
+    start_time: int,
+    grouped: set[int],
+    spared: set[int],
+    *,
+    same_keeper: bool,
 ) -> list[Process]:
-    """The living processes of one job; `spared` (keeper, agent) are never among them.
+    """The living processes of one job, whose environment has `cookie`; `spared` (keeper, agent) are never among them.
 
     After a crash (`same_keeper` false) the session counts only while its leader is provably the command that was
     started: its number may have gone to someone else meanwhile.
@@ -126,7 +133,7 @@ def members(
         session = main if leader is None or leader.start_time == start_time else None
     else:
         session = main if leader is not None and leader.start_time == start_time else None
-    found = (grouped | look.bearers(job)) & table.keys()
+    found = (grouped | look.bearers(cookie)) & table.keys()
     for process in table.values():
         if session is not None and process.session == session and process.start_time >= start_time:
             found.add(process.pid)

@@ -20,10 +20,11 @@ from agentd.keeper import link, processes
 from agentd.keeper.cgroups import Groups
 from agentd.keeper.command import Command
 from agentd.keeper.link import AgentLink
-from agentd.keeper.spawn import COOKIE, Spawner, code_of_step
+from agentd.keeper.spawn import COOKIE, Spawner, code_of_step, cookie_of
 from agentd.keeper.spoolfile import SpoolReader, SpoolWriter
 from libstaragent.codes import MEMORY_LIMIT, SPAWN_FAILED, SPOOL_REFUSED, SPOOL_WRITE
 from libstaragent.errors import StarAgentError
+from libstaragent.jobs.digest import sha256
 from libstaragent.jobs.spool import BLANK, WHOLE, Geometry
 from libstaragent.roles import keeper_effects as act
 from libstaragent.roles.keeper import KeeperCore
@@ -46,6 +47,7 @@ class KeeperShell:
         self.spared: set[int] = {os.getpid()}
         self._spool_dir = os.path.join(state_dir, "spool")
         os.makedirs(self._spool_dir, mode=0o700, exist_ok=True)
+        self._owner = sha256(os.path.realpath(state_dir).encode()).hexdigest()[:12]
         self._groups = Groups(state_dir)
         self._boot_id = processes.boot_id()
         self._selector = selectors.DefaultSelector()
@@ -59,7 +61,7 @@ class KeeperShell:
         self._listener = link.listen(os.path.join(state_dir, "keeper.sock"))
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         # A child that held these would, if we were killed just then, keep our successor out or mislead an agent.
-        self._spawner = Spawner(private=(*private, self._listener.fileno()))
+        self._spawner = Spawner(owner=self._owner, private=(*private, self._listener.fileno()))
         self._acts = {
             act.CreateSpool: self._create_spool,
             act.Fork: self._fork,
@@ -227,7 +229,9 @@ class KeeperShell:
         if not grouped <= self._processes().table.keys():
             # Somebody was forked since.
             self.look_again()
-        return processes.members(self._processes(), job, main, start_time, grouped, self.spared, same_keeper=ours)
+        return processes.members(
+            self._processes(), cookie_of(self._owner, job), main, start_time, grouped, self.spared, same_keeper=ours
+        )
 
     # Effects ----------------------------------------------------------------------------------------------------------
 

@@ -31,10 +31,12 @@ from libstaragent.codes import (
 )
 from libstaragent.roles.keeper_spec import JobSpec
 
-__all__ = ("COOKIE", "GatedChild", "Spawner", "code_of_step")
+__all__ = ("COOKIE", "GatedChild", "Spawner", "code_of_step", "cookie_of")
 
 # In the environment of every process of a job that did not clear it: how a leftover is recognised after a crash.
-COOKIE = "OPSCONSOLE_JOB"
+COOKIE = "OPSCONSOLE_KEEPER"
+# What a command may read to know itself.
+JOB_VARIABLE = "OPSCONSOLE_JOB"
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _GATE_OPEN = b"1"
@@ -110,11 +112,19 @@ class GatedChild:
         return step, int(errno), detail
 
 
+def cookie_of(owner: str, job: str) -> str:
+    """The value that marks a job's processes: its id is the same on all its hosts, and two may share a machine."""
+    return f"{owner}/{job}"
+
+
 class Spawner:
     """Forks commands. What is the same for each is looked up once: a child is slow at it, and our own user stays."""
 
-    def __init__(self, *, private: tuple[int, ...]) -> None:
-        """`private` descriptors (lock, socket) are closed in a child at once. Make it after the signal handlers."""
+    def __init__(self, *, owner: str, private: tuple[int, ...]) -> None:
+        """`owner` tells this keeper's jobs from those of another on the machine; `private` descriptors (lock, socket)
+        are closed in a child at once. Make it after the signal handlers.
+        """
+        self._owner = owner
         self._private = private
         self._changed = _changed_signals()
         try:
@@ -124,11 +134,11 @@ class Spawner:
 
     def fork(self, job: str, spec: JobSpec) -> GatedChild:
         """Fork a child that waits at its gate; OSError where the kernel refuses."""
-        return _fork(job, spec, self._own, self._changed, self._private)
+        return _fork(self._owner, job, spec, self._own, self._changed, self._private)
 
 
 def _fork(
-    job: str, spec: JobSpec, own: pwd.struct_passwd | None, changed: list[int], private: tuple[int, ...]
+    owner: str, job: str, spec: JobSpec, own: pwd.struct_passwd | None, changed: list[int], private: tuple[int, ...]
 ) -> GatedChild:
     opened: list[int] = []
 
@@ -157,7 +167,7 @@ def _fork(
         ours = [gate_write, errors_read, stdout_read, stderr_read, *private]
         if stdin_write is not None:
             ours.append(stdin_write)
-        _child(job, spec, own, changed, gate_read, errors_write, (stdin_read, stdout_write, stderr_write), ours)
+        _child(owner, job, spec, own, changed, gate_read, errors_write, (stdin_read, stdout_write, stderr_write), ours)
     for descriptor in (gate_read, errors_write, stdin_read, stdout_write, stderr_write):
         os.close(descriptor)
     for descriptor in (stdout_read, stderr_read, errors_read, stdin_write):
@@ -167,6 +177,7 @@ def _fork(
 
 
 def _child(
+    owner: str,
     job: str,
     spec: JobSpec,
     own: pwd.struct_passwd | None,
@@ -202,7 +213,7 @@ def _child(
         step = "exec"
         for number, descriptor in enumerate(_above(streams)):
             os.dup2(descriptor, number, inheritable=True)
-        _execute(spec.argv, _environment(job, spec, entry))
+        _execute(spec.argv, _environment(owner, job, spec, entry))
     except KeyError as problem:
         _report(errors, step, 0, str(problem))
     except OSError as problem:
@@ -290,9 +301,9 @@ def _execute(argv: tuple[str, ...], environment: dict[str, str]) -> None:
     raise missing
 
 
-def _environment(job: str, spec: JobSpec, entry: pwd.struct_passwd | None) -> dict[str, str]:
+def _environment(owner: str, job: str, spec: JobSpec, entry: pwd.struct_passwd | None) -> dict[str, str]:
     environment = {"PATH": _DEFAULT_PATH, "LANG": "C.UTF-8"}
     if entry is not None:
         environment |= {"HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name}
         environment["SHELL"] = entry.pw_shell or "/bin/sh"
-    return environment | spec.env | {COOKIE: job}
+    return environment | spec.env | {JOB_VARIABLE: job, COOKIE: cookie_of(owner, job)}

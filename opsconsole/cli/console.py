@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ("run",)
 
+import sys
 from argparse import Namespace
 
 
@@ -12,6 +13,9 @@ def run(options: Namespace) -> int:
     from opsconsole.cli.failure import narrate
     from opsconsole.config import fleet_of
 
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        narrate("opsconsole: the console needs a terminal; `opsconsole exec`, `hosts` and `jobs` do not")
+        return 64
     fleet = fleet_of(options)
     try:
         import textual  # noqa: F401  asked for here, so that its absence is told before anything is drawn

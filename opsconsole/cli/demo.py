@@ -38,7 +38,7 @@ async def _run(options: Namespace, *, plain: bool) -> int:
 
 async def _console(fleet: Fleet) -> None:
     from opsconsole.app import OpsConsoleApp
-    from opsconsole.hosting.terminal import user_keymap
+    from opsconsole.hosting.terminal import run_here, user_keymap
     from opsconsole.live_source import LiveSource
 
-    await OpsConsoleApp(LiveSource(fleet), keymap=user_keymap(), title="demo").run_async()
+    await run_here(OpsConsoleApp(LiveSource(fleet), keymap=user_keymap(), title="demo"))

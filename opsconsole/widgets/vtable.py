@@ -113,6 +113,9 @@ class VTable(LineView, Generic[Row]):
         self._layout = (width, fitted)
         return fitted
 
+    def _why_empty(self) -> str:
+        return "Nothing matches the filter; esc clears it." if self.model.filter else self._empty
+
     def render_line(self, y: int) -> Strip:
         if y == 0:
             return self._render_titles()
@@ -121,7 +124,7 @@ class VTable(LineView, Generic[Row]):
         bar = self.bar_segment(row, self.body_height, self._top, self.body_height, len(self.model))
         window = self.model.window(index, 1)
         if not window:
-            text = "   " + self._empty if row == 1 and not len(self.model) else ""
+            text = "   " + self._why_empty() if row == 1 and not len(self.model) else ""
             return self.strip([Segment(fit(text, self.size.width - 1), self.palette.roles["muted"]), bar])
         identity, values = window[0]
         under_cursor = identity == self.model.cursor

@@ -163,7 +163,18 @@ def test_the_environment_is_minimal_with_what_was_asked_for(keeper, new_job):
     assert found[b"ODD"] == b"\xff"
     assert found[b"OPSCONSOLE_JOB"] == job.encode()
     assert set(found) <= {
-        *(b"COLOUR", b"ODD", b"LANG", b"OPSCONSOLE_JOB", b"PATH", b"HOME", b"USER", b"LOGNAME", b"SHELL"),
+        *(
+            b"COLOUR",
+            b"ODD",
+            b"LANG",
+            b"OPSCONSOLE_JOB",
+            b"OPSCONSOLE_KEEPER",
+            b"PATH",
+            b"HOME",
+            b"USER",
+            b"LOGNAME",
+            b"SHELL",
+        ),
         *(b"PWD", b"OLDPWD", b"SHLVL", b"_"),
     }
 

@@ -6,11 +6,13 @@ How often a command ran is counted by the command itself, in a file of its own.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
 import signal
 import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,6 +123,24 @@ def test_a_keeper_killed_in_mid_command_ends_it_as_interrupted_and_the_host_goes
     done = site.run("exec", "-t", "web01", "--ttl", "30", "--", "echo", "here again")
     assert done.stdout == "web01 | here again\n"
     assert referee.count == 1
+
+
+def test_a_keeper_killed_on_one_host_leaves_the_same_job_of_another_host_of_this_machine_alone(
+    new_site: Callable[..., Any], gate: Callable[[str], Any], tmp_path: Path
+) -> None:
+    site = new_site("web01", "web02")
+    begun, go = gate("begun"), tmp_path / "go"
+    script = f"echo $$ > {begun.path}; until [ -e {go} ]; do sleep 0.05; done; echo whole"
+    with site.start("exec", "-t", "all", "--json", "--shell", script) as process:
+        begun.heard()
+        begun.heard()
+        site.kill_keeper("web02")
+        site.until_hosts(lambda hosts: hosts["web02"].state == "down")
+        site.until_state("up", "web02")
+        go.touch()
+        stdout, stderr = process.communicate(timeout=30)
+    ended = {line["host"]: line["state"] for line in map(json.loads, stdout.splitlines()) if line["event"] == "target"}
+    assert ended == {"web01": "ok", "web02": "interrupted"}, stdout + stderr
 
 
 def test_a_stopped_host_is_unreachable_within_the_ttl_and_nothing_runs_there_later(
