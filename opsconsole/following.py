@@ -8,7 +8,7 @@ from __future__ import annotations
 
 __all__ = ("Following", "Watcher")
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import anyio
@@ -16,6 +16,7 @@ import anyio
 from libstaragent.client.events import JobEvents
 from libstaragent.client.job import Job
 from libstaragent.client.output import Gap, OutputMerge, Piece
+from libstaragent.errors import StarAgentError
 from libstaragent.jobs.states import is_terminal
 from libstaragent.model.api import (
     HostChanged,
@@ -49,7 +50,8 @@ class Watcher(Protocol):
 class Following:
     """One job on its way to its end; `run` returns when the watcher was told everything."""
 
-    def __init__(self, job: Job, watcher: Watcher) -> None:
+    def __init__(self, job: Job, watcher: Watcher, *, on_lost: Callable[[StarAgentError], None] | None = None) -> None:
+        self._on_lost = on_lost
         self.view = job.submitted
         self.ended: dict[str, TargetView] = {}
         self._job = job
@@ -59,6 +61,7 @@ class Following:
 
     async def run(self) -> None:
         events = self._job.events()
+        events.on_lost = self._on_lost
         try:
             async for event in events:
                 self._take(event)

@@ -45,6 +45,8 @@ FIRST_BACKOFF_SECONDS = 0.1
 LONGEST_BACKOFF_SECONDS = 5.0
 # After a job's deadline central still has to write down the ends; after this nobody will.
 PATIENCE_SECONDS = 60.0
+# One broken connection is mended at once and nobody's business; two are an outage.
+TOLD_AFTER = 2
 # Targets a page, without their output about 400 bytes each.
 PAGE = 1000
 
@@ -62,6 +64,8 @@ class JobEvents:
         self._messages: AsyncIterator[ServerSentEvent] | None = None
         self._failures = 0
         self._ended = False
+        # Told once an outage, when the second try has failed as well.
+        self.on_lost: Callable[[StarAgentError], None] | None = None
 
     @property
     def job(self) -> JobView:
@@ -177,6 +181,8 @@ class JobEvents:
             raise error
         longest = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** min(self._failures, 10))
         self._failures += 1
+        if self._failures == TOLD_AFTER and self.on_lost is not None:
+            self.on_lost(error)
         await anyio.sleep(random.uniform(0, longest))
 
     async def _disconnect(self) -> None:

@@ -28,7 +28,7 @@ async def follow(job: Job, watcher: Watcher) -> tuple[JobView, list[TargetView]]
     :raises StarAgentError: central refuses, or cannot be reached any more.
     :raises Left: Ctrl-C, twice.
     """
-    followed = Following(job, watcher)
+    followed = Following(job, watcher, on_lost=lambda error: _tell_lost(job, error))
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
         with anyio.CancelScope() as reading:
@@ -44,6 +44,11 @@ async def follow(job: Job, watcher: Watcher) -> tuple[JobView, list[TargetView]]
     if reading.cancelled_caught:
         raise Left
     return followed.view, list(followed.ended.values())
+
+
+def _tell_lost(job: Job, error: StarAgentError) -> None:
+    narrate(f"opsconsole: {describe(error)}")
+    narrate(f"trying again; the job goes on without us, and later there is: opsconsole jobs show {job.id}")
 
 
 async def _cancel_on_interrupt(job: Job, reading: anyio.CancelScope) -> None:

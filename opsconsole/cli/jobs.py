@@ -111,12 +111,16 @@ async def _output(fleet: Fleet, options: Namespace) -> int:
         watcher.pieces(options.host, output_pieces(stored))
         watcher.end(options.host)
         return 0
-    targets = [target for target in await job.targets(output=True) if not target.amendment]
-    watcher = watcher_for(options, job.id, [target.host for target in targets])
-    for target in sorted(targets, key=lambda target: target.host):
-        if isinstance(target.output, OutputView):
-            watcher.pieces(target.host, output_pieces(target.output))
-            watcher.end(target.host)
+    # What a host brought later than its deadline is its output as well; it comes after the word that it was lost.
+    outputs = {
+        target.host: target.output
+        for target in sorted(await job.targets(output=True), key=lambda target: target.amendment)
+        if isinstance(target.output, OutputView)
+    }
+    watcher = watcher_for(options, job.id, list(outputs))
+    for host, stored in sorted(outputs.items()):
+        watcher.pieces(host, output_pieces(stored))
+        watcher.end(host)
     return 0
 
 

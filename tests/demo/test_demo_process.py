@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
 import select
 import signal
 import subprocess
@@ -182,3 +183,23 @@ def test_a_part_that_does_not_start_is_told_with_its_code_and_nothing_is_left(de
     assert codes.DEMO_FAILED.code in errors
     assert gone(running.processes())
     assert running.left() == ([], [])
+
+
+def test_a_demo_whose_terminal_goes_away_ends_though_no_signal_reaches_it(short_tmp: Path) -> None:
+    environment = os.environ | {"TMPDIR": str(short_tmp), "TERM": "xterm-256color"}
+    command = [sys.executable, "-m", "opsconsole", "demo", "--hosts", "2"]
+    master, slave = pty.openpty()
+    # In a session of its own, for which this terminal is not the controlling one: the kernel sends it no SIGHUP.
+    process = subprocess.Popen(
+        command, stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True
+    )
+    os.close(slave)
+    try:
+        seen = b""
+        while b"web02" not in seen:
+            assert select.select([master], [], [], 40)[0], f"no console came: {seen[-400:]!r}"
+            seen += os.read(master, 65536)
+    finally:
+        os.close(master)
+    assert process.wait(20) == 0
+    assert not list(short_tmp.glob("opsconsole-demo-*"))
