@@ -143,7 +143,8 @@ def _call(address: str, context: ssl.SSLContext, method: str, path: str, body: b
         refused = _decode(data, ErrorBody)
         known = codes.by_code(refused.code)
         if known is not None:
-            raise known.error(refused.message, errno=refused.errno)
+            detail = refused.message.removeprefix(known.sentence).removeprefix(": ")
+            raise known.error(detail, errno=refused.errno)
         raise codes.JOIN_REFUSED.error(f"{refused.code} {refused.message}")
     return data
 

@@ -19,8 +19,15 @@ _EXIT_STATUSES = """exit status: 0 all ok, 1 some failed, 2 some unreachable or 
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options: Any) -> None:
+        # An option that was cut short by mistake must not become another.
+        options.setdefault("allow_abbrev", False)
+        super().__init__(**options)
+
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
+        if message.startswith("unrecognized arguments"):
+            message += f"\n  → see `{self.prog} --help`; put -- before a command to run, and quote a line for --shell"
         self.exit(USAGE, f"{self.prog}: SA-1031 command_line: {message}\n")
 
 
