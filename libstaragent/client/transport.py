@@ -3,7 +3,7 @@
 Not here: which routes there are (`fleet`, `job`), logging in (`session`). A shell: it opens sockets.
 
 Rules: only https, only the fleet's CA, no proxy and no redirect (both could take a token elsewhere); nothing is sent
-twice by itself except reads after a renewed login; bodies are bounded.
+twice by itself except after a renewed login, where nothing was done before; bodies are bounded.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ READ_SECONDS = 30.0
 STREAM_SECONDS = 40.0
 # 10,000 targets with their whole output would be 2 GB: that is what paging is for.
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
+
+# Central takes a small body of anybody, at once. A larger one it has to gather: for those who are known it keeps room,
+# and of nobody else it takes more than 512 KiB.
+SMALL_BODY = 16 * 1024
 
 # Gives a bearer token; with True it must be a new one, because central refused the last.
 Bearer = Callable[[bool], Awaitable[str]]
@@ -74,15 +78,24 @@ class Transport:
 
         :raises StarAgentError: as `get`.
         """
-        answer = await self._send(
-            "POST",
-            path,
-            {"content-type": "application/json"},
-            parameters,
-            content=body,
-            timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS),
-        )
-        return decode_answer(answer, kind)
+        again = False
+        while True:
+            headers = await self._known(again) if len(body) > SMALL_BODY else {}
+            try:
+                answer = await self._send(
+                    "POST",
+                    path,
+                    {"content-type": "application/json", **headers},
+                    parameters,
+                    content=body,
+                    timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS),
+                )
+            except StarAgentError as error:
+                if again or not headers or error.code.code not in _LOGIN_AGAIN:
+                    raise
+                again = True
+                continue
+            return decode_answer(answer, kind)
 
     async def open_stream(self, path: str, **parameters: object) -> httpx.Response:
         """An event stream, opened; the caller reads it within `coded` and closes it.
@@ -128,6 +141,13 @@ class Transport:
         if self._bearer is None:
             return {}
         return {"authorization": f"Bearer {await self._bearer(again)}"}
+
+    async def _known(self, again: bool) -> dict[str, str]:
+        try:
+            return await self._authorised(again)
+        except StarAgentError:
+            # Who may not read may act all the same.
+            return {}
 
     async def _send(
         self, method: str, path: str, headers: dict[str, str], parameters: Mapping[str, object], **more: Any

@@ -112,6 +112,13 @@ TOO_MANY_READERS = Code(
     "Close consoles that nobody looks at.",
     retryable=True,
 )
+BODIES_FULL = Code(
+    "SA-2514",
+    "bodies_full",
+    "central is reading as many bytes of requests as it may hold in memory",
+    "Try again in a moment, with a bearer token: room is kept for those who are known.",
+    retryable=True,
+)
 STORE_BUSY = Code(
     "SA-2540",
     "store_busy",

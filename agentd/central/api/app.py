@@ -14,6 +14,7 @@ from typing import Any
 
 from starlette.routing import compile_path
 
+from agentd.central.api.bodies import Bodies
 from agentd.central.api.call import Call, Reply, Stream
 from agentd.central.api.errors import error_body, status_of, unforeseen
 from agentd.central.api.routes import Route
@@ -33,6 +34,7 @@ class Application:
 
     def __init__(self, routes: Iterable[Route], *, reader: Callable[[str], Awaitable[Operator]]) -> None:
         self._reader = reader
+        self._bodies = Bodies()
         self._open = 0
         self._exact: dict[str, dict[str, Route]] = {}
         self._patterns: list[tuple[Any, dict[str, Route]]] = []
@@ -51,6 +53,7 @@ class Application:
             return
         self._open += 1
         allow: bytes | None = None
+        call = Call(scope, receive, self._bodies, self._reader)
         try:
             if self._open > MAX_OPEN_REQUESTS:
                 raise codes.TOO_MANY_REQUESTS.error()
@@ -59,7 +62,6 @@ class Application:
             if route is None:
                 allow = ", ".join(sorted(methods)).encode()
                 raise codes.METHOD_UNKNOWN.error(f"{scope['method']} {scope['path'][:200]}")
-            call = Call(scope, receive)
             if route.authority == "reader":
                 call.operator = await self._reader(call.header(b"authorization"))
             answer = await route.handler(call)
@@ -73,7 +75,8 @@ class Application:
             answer = Reply(error_body(coded), status=status_of(coded))
         finally:
             self._open -= 1
-        await _reply(answer, send, allow)
+            call.let_go()
+        await _reply(answer, send, allow, unread=call.unread)
 
     def _find(self, scope: dict[str, Any]) -> dict[str, Route]:
         path = scope["path"]
@@ -88,7 +91,7 @@ class Application:
         raise codes.PATH_UNKNOWN.error(path[:200])
 
 
-async def _reply(answer: Reply, send: Send, allow: bytes | None) -> None:
+async def _reply(answer: Reply, send: Send, allow: bytes | None, *, unread: bool) -> None:
     headers = [
         (b"content-type", answer.content_type),
         (b"content-length", str(len(answer.body)).encode()),
@@ -98,8 +101,8 @@ async def _reply(answer: Reply, send: Send, allow: bytes | None) -> None:
         headers.append((b"allow", allow))
     if answer.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    if answer.status in (413, 408):
-        # The rest of the body is not read.
+    if unread:
+        # The rest of the body is not wanted.
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})

@@ -10,13 +10,16 @@ from __future__ import annotations
 __all__ = ("JSON", "Call", "Reply", "Stream", "read_json")
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
 
+from agentd.central.api.bodies import MAX_STRANGERS_BODY, Bodies
 from libstaragent import codes
+from libstaragent.errors import StarAgentError
 from libstaragent.security.roster import Operator
 
 JSON = b"application/json"
@@ -53,15 +56,23 @@ class Stream:
 
 
 class Call:
-    """One request."""
+    """One request. `bodies` are those of all, `reader` says who sends an Authorization header."""
 
-    __slots__ = ("_query", "_receive", "operator", "scope")
+    __slots__ = ("_bodies", "_held", "_query", "_reader", "_receive", "operator", "scope", "unread")
 
-    def __init__(self, scope: Mapping[str, Any], receive: Any) -> None:
+    def __init__(
+        self, scope: Mapping[str, Any], receive: Any, bodies: Bodies, reader: Callable[[str], Awaitable[Operator]]
+    ) -> None:
         self.scope = scope
         self._receive = receive
+        self._bodies = bodies
+        self._reader = reader
+        # Bytes held, of a stranger and of one who is known: one may become the other on the way.
+        self._held = [0, 0]
+        # Whether a rest of the body may still come.
+        self.unread = False
         self._query: dict[str, str] | None = None
-        # Who asks: set by `app` on paths that need a bearer token.
+        # Who asks: set on paths that need a bearer token, and for large bodies.
         self.operator: Operator | None = None
 
     @property
@@ -123,34 +134,70 @@ class Call:
         return self.number(name, 0, low=0, high=1) == 1
 
     async def body(self, limit: int) -> bytes:
-        """The whole body.
+        """The whole body; beyond MAX_STRANGERS_BODY only of one who shows a bearer token.
 
-        :raises ResourceShort: it is larger than `limit` bytes.
+        :raises ResourceShort: it is larger than `limit` bytes, or central has too much to read.
+        :raises Denied: it is large, and nobody is known to send it.
         :raises TimedOut: it does not arrive.
         """
         try:
             stated = int(self.header(b"content-length") or 0)
         except ValueError:
             raise codes.REQUEST_MALFORMED.error("content-length is no number") from None
-        if stated > limit:
-            raise codes.BODY_TOO_LARGE.error(f"{stated} bytes, at most {limit}")
+        self.unread = True
+        await self._check_size(stated, limit)
         message = await self._receive()
-        # Nearly every body is here whole with its head; only the others pay for a timer.
-        if not message.get("more_body"):
-            return self._within(message.get("body", b""), limit)
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                pieces = [message["body"]]
-                size = len(pieces[0])
-                while message.get("more_body"):
-                    message = await self._receive()
-                    pieces.append(message.get("body", b""))
-                    size += len(pieces[-1])
-                    if size > limit:
-                        raise codes.BODY_TOO_LARGE.error(f"at most {limit} bytes")
-        except TimeoutError:
-            raise codes.REQUEST_SLOW.error(f"after {BODY_SECONDS:.0f} s") from None
+        # Nearly every body is here whole with its head; only the others pay for a timer and are counted.
+        if message.get("more_body"):
+            try:
+                async with asyncio.timeout(BODY_SECONDS):
+                    body = await self._gather(message["body"], limit)
+            except TimeoutError:
+                raise codes.REQUEST_SLOW.error(f"after {BODY_SECONDS:.0f} s") from None
+        else:
+            body = message.get("body", b"")
+            await self._check_size(len(body), limit)
+        self.unread = False
+        return body
+
+    def let_go(self) -> None:
+        """What was made of the body is kept elsewhere now, or nowhere."""
+        for known in (False, True):
+            self._bodies.give_back(self._held[known], known=known)
+            self._held[known] = 0
+
+    async def _gather(self, piece: bytes, limit: int) -> bytes:
+        if self.header(b"authorization"):
+            # Strangers may have filled their part. Who is refused is one of them: most bodies need no token.
+            with contextlib.suppress(StarAgentError):
+                await self._identify()
+        pieces: list[bytes] = []
+        size = 0
+        more = True
+        while more:
+            known = self.operator is not None
+            self._bodies.take(len(piece), known=known)
+            self._held[known] += len(piece)
+            pieces.append(piece)
+            size += len(piece)
+            await self._check_size(size, limit)
+            message = await self._receive()
+            piece, more = message.get("body", b""), message["type"] == "http.request"
+            if more and not message.get("more_body"):
+                await self._check_size(size + len(piece), limit)
+                pieces.append(piece)
+                more = False
         return b"".join(pieces)
+
+    async def _check_size(self, size: int, limit: int) -> None:
+        if size > limit:
+            raise codes.BODY_TOO_LARGE.error(f"at most {limit} bytes")
+        if size > MAX_STRANGERS_BODY:
+            await self._identify()
+
+    async def _identify(self) -> None:
+        if self.operator is None:
+            self.operator = await self._reader(self.header(b"authorization"))
 
     async def value(self, decoder: msgspec.json.Decoder[T], limit: int) -> T:
         """The body as what `decoder` reads.
@@ -163,11 +210,6 @@ class Call:
         """Returns when the client has closed the connection."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
-
-    def _within(self, body: bytes, limit: int) -> bytes:
-        if len(body) > limit:
-            raise codes.BODY_TOO_LARGE.error(f"{len(body)} bytes, at most {limit}")
-        return body
 
     def _read_query(self) -> dict[str, str]:
         query = self.scope["query_string"]

@@ -16,6 +16,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from agentd.central.api.bodies import MAX_STRANGERS_BODY
 from agentd.central.api.call import Call, Reply, read_json
 from agentd.central.history import History
 from agentd.central.service import Central
@@ -70,6 +71,7 @@ class JobsApi:
         job, waiter = await self._central.submit(
             signed, members, source=call.address, watch=watch, wait=wait > 0, within_ms=within_ms
         )
+        call.let_go()
         if not wait:
             return Reply(JobAnswer(job=job_view(job)), status=202 if job.open else 200)
         if waiter is not None:
@@ -84,7 +86,7 @@ class JobsApi:
 
     async def cancel(self, call: Call) -> Reply:
         """POST /v1/jobs/{id}/cancel"""
-        signed, _, _ = _read(await call.body(MAX_SUBMISSION))
+        signed, _, _ = _read(await call.body(MAX_STRANGERS_BODY))
         act = open_signed(signed).act
         if not isinstance(act, Cancel):
             raise codes.ACT_UNSUPPORTED.error("the envelope does not cancel")

@@ -74,7 +74,10 @@ def table(jobs: JobsApi, hosts: HostsApi, access: AccessApi, events: EventsApi, 
                 Parameter("wait", "answer when the job has ended, at most after so many seconds", "number"),
                 Parameter("watch", "1: its live output will be read", "integer"),
             ),
-            refusals=(*ENVELOPE, codes.HOST_UNKNOWN, codes.JOB_REPEATED, codes.TARGETS_CHANGED, codes.BODY_TOO_LARGE),
+            refusals=(
+                *ENVELOPE, codes.HOST_UNKNOWN, codes.JOB_REPEATED, codes.TARGETS_CHANGED, codes.BODY_TOO_LARGE,
+                codes.BODIES_FULL, codes.BEARER_MISSING,
+            ),
         ),
         Route(
             method="GET", path="/v1/jobs", handler=jobs.listed, authority="reader",
