@@ -23,7 +23,7 @@ from agentd.store.reader import Reader
 from libstaragent import codes
 from libstaragent.model.api import Enrolled, Enrolment, TokenIssued
 from libstaragent.model.ids import ULID_RANDOM_BYTES, is_host_name, new_ulid
-from libstaragent.security.acts import Envelope, IssueToken
+from libstaragent.security.acts import Envelope, IssueToken, act_name
 from libstaragent.security.identity import Credential, certificate_span, sign_csr
 from libstaragent.security.signed import Signed
 from libstaragent.security.tokens import SECRET_BYTES, EnrolToken, issue, redeem, token_id
@@ -54,7 +54,7 @@ class Joining:
         now_ms = self._now_ms()
         envelope = self._central.trust.verify(signed, now_ms)
         if not isinstance(envelope.act, IssueToken):
-            raise codes.ACT_UNSUPPORTED.error(f"{type(envelope.act).__name__} issues no token")
+            raise codes.ACT_UNSUPPORTED.error(f"{act_name(envelope.act)} issues no token")
         if envelope.id in self._issuing:
             raise codes.JOB_REPEATED.error(envelope.id)
         self._issuing.add(envelope.id)

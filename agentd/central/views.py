@@ -8,12 +8,10 @@ from __future__ import annotations
 
 __all__ = ("command_text", "expression_of", "job_view", "open_view", "output_view", "target_view")
 
-import shlex
-
 from libstaragent.model.api import JobView, OutputView, TargetView
 from libstaragent.model.result import Output, TargetResult
 from libstaragent.roles.central_state import Job
-from libstaragent.security.acts import Envelope, Exec, Member
+from libstaragent.security.acts import Envelope, Member, act_text
 
 # A list shows one line of a command; the whole is in the envelope.
 MAX_COMMAND_TEXT = 500
@@ -21,9 +19,7 @@ MAX_COMMAND_TEXT = 500
 
 def command_text(envelope: Envelope) -> str:
     """What runs, as one would type it."""
-    act = envelope.act
-    assert isinstance(act, Exec)
-    text = act.argv[2] if act.shell else shlex.join(act.argv)
+    text = act_text(envelope.act)
     return text if len(text) <= MAX_COMMAND_TEXT else text[: MAX_COMMAND_TEXT - 1] + "…"
 
 

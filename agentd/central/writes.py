@@ -16,6 +16,7 @@ from agentd.store.ops import FinishJob, InsertAmendment, InsertCancel, InsertJob
 from agentd.store.results import target_ops
 from libstaragent.protocol import trunk as t
 from libstaragent.roles.central_state import Decision, Job
+from libstaragent.security.acts import act_name
 from libstaragent.security.envelope import open_signed
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -39,7 +40,7 @@ def job_ops(job: Job) -> list[Op]:
         InsertJob(
             id=job.id,
             operator=job.operator,
-            act="exec",
+            act=act_name(job.envelope.act),
             title=job_title(job),
             submitted_ms=job.submitted_ms,
             expires_ms=job.envelope.expires,

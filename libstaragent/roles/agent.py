@@ -52,7 +52,7 @@ from libstaragent.roles.agent_effects import (
 )
 from libstaragent.roles.agent_run import LocalRun, keeper_spec, result_of
 from libstaragent.security.act_limits import MAX_AHEAD_MS, MAX_WINDOW_MS
-from libstaragent.security.envelope import Cancel, Exec
+from libstaragent.security.acts import Cancel, Exec, act_name
 from libstaragent.security.signed import Signed
 
 # Commands that one host has open at once, whatever an operator sends; the rest are refused, not queued without end.
@@ -349,7 +349,7 @@ class AgentCore:
             if envelope.id != job:
                 raise codes.ACT_UNSUPPORTED.error("the room gave the envelope another job's id")
             if not isinstance(envelope.act, Exec):
-                raise codes.ACT_UNSUPPORTED.error(type(envelope.act).__name__)
+                raise codes.ACT_UNSUPPORTED.error(act_name(envelope.act))
         except StarAgentError as error:
             self._say(m.Result(failed_result(job, self._state_of(error.code), error.code.code, error.detail)))
             return

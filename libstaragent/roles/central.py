@@ -28,7 +28,7 @@ from libstaragent.jobs.states import advances, is_terminal
 from libstaragent.model.result import TargetResult, failed_result
 from libstaragent.protocol import trunk as t
 from libstaragent.roles.central_state import Decision, Ended, HostState, Job
-from libstaragent.security.acts import Cancel, Envelope, Exec, Member, TargetList, TargetRoot
+from libstaragent.security.acts import Cancel, Envelope, Member, TargetList, TargetRoot, act_name, is_host_act
 from libstaragent.security.envelope import open_signed
 from libstaragent.security.membership import MembershipTree
 from libstaragent.security.signed import Signed
@@ -75,8 +75,8 @@ class CentralCore:
             if before is None or before.signed.payload != signed.payload:
                 raise
             return before
-        if not isinstance(envelope.act, Exec) or envelope.targets is None:
-            raise codes.ACT_UNSUPPORTED.error(f"{type(envelope.act).__name__} is not a job for hosts")
+        if not is_host_act(envelope.act) or envelope.targets is None:
+            raise codes.ACT_UNSUPPORTED.error(f"{act_name(envelope.act)} is not a job for hosts")
         before = self.jobs.get(envelope.id)
         if before is not None:
             if before.signed.payload != signed.payload:
@@ -101,7 +101,7 @@ class CentralCore:
         """
         envelope = self._verify(signed, now_ms)
         if not isinstance(envelope.act, Cancel):
-            raise codes.ACT_UNSUPPORTED.error(f"{type(envelope.act).__name__} is not a cancel")
+            raise codes.ACT_UNSUPPORTED.error(f"{act_name(envelope.act)} is not a cancel")
         job = self.jobs.get(envelope.act.job)
         if job is None:
             raise codes.JOB_UNKNOWN.error(envelope.act.job)

@@ -13,7 +13,7 @@ from msgspec import Struct
 from libstaragent.jobs.states import is_terminal
 from libstaragent.model.result import TargetResult
 from libstaragent.protocol import trunk as t
-from libstaragent.security.acts import Envelope, Exec, Member
+from libstaragent.security.acts import Envelope, Member, is_host_act, run_span_ms
 from libstaragent.security.signed import Signed
 
 # Beyond expiry and timeout: the kill's own grace, a result read from disk, one reconnect of the agent and one resend.
@@ -44,14 +44,14 @@ class Job:
     def __init__(
         self, envelope: Envelope, signed: Signed, members: Sequence[Member], *, source: str, submitted_ms: int
     ) -> None:
-        assert isinstance(envelope.act, Exec)
+        assert is_host_act(envelope.act)
         self.id = envelope.id
         self.operator = envelope.operator
         self.envelope = envelope
         self.signed = signed
         self.source = source
         self.submitted_ms = submitted_ms
-        self.deadline_ms = envelope.expires + envelope.act.timeout_ms + envelope.act.kill_grace_ms + GRACE_MS
+        self.deadline_ms = envelope.expires + run_span_ms(envelope.act) + GRACE_MS
         self.deliver_by_ms = envelope.expires
         self.members: dict[str, Member] = {member.agent: member for member in members}
         self.states: dict[str, str] = dict.fromkeys(self.members, "queued")

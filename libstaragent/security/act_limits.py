@@ -20,7 +20,29 @@ __all__ = (
 from libstaragent import codes
 from libstaragent.jobs.spool import OUTPUT_MAX
 from libstaragent.model import ids
-from libstaragent.security.acts import Cancel, Envelope, Exec, IssueToken, Member, TargetList, TargetRoot, Targets
+from libstaragent.security.acts import (
+    At,
+    Cancel,
+    Cron,
+    Envelope,
+    Every,
+    Exec,
+    Fetch,
+    IssueToken,
+    Member,
+    Pause,
+    PauseSchedule,
+    Plan,
+    Put,
+    ReadSpool,
+    Resume,
+    Schedule,
+    TargetList,
+    TargetRoot,
+    Targets,
+    Unschedule,
+    is_host_act,
+)
 
 # The agent keeps ids until expires + 24 h to refuse a second run; the window bounds that memory.
 MAX_WINDOW_MS = 24 * 3_600_000
@@ -40,6 +62,22 @@ MAX_KILL_GRACE_MS = 5 * 60_000
 # What is kept of the output, head and tail together: as much as agent and keeper keep, so nothing that was signed is
 # cut without a word.
 MAX_OUTPUT = OUTPUT_MAX
+# What a host keeps of one command's output beyond what travels: a log of some hundred thousand lines.
+MAX_SPOOL = 64 * 1024 * 1024
+MAX_REDUCER_BYTES = 64
+# What one file may be that travels over the agents' connections, and waits at central meanwhile; larger ones are
+# distributed.
+MAX_FILE = 64 * 1024 * 1024
+# A schedule must not outlive the roster under which it was signed (400 days) by much.
+MAX_SCHEDULE_LIFE_MS = 400 * 24 * 3_600_000
+# A shorter period is a daemon: a plugin.
+MIN_EVERY_MS = 1000
+MAX_CRON_BYTES = 256
+MAX_ZONE_BYTES = 64
+# More stops than this are no waves.
+MAX_WAVES = 32
+# A rest that is longer than the envelope may live never ends.
+MAX_WAIT_MS = MAX_WINDOW_MS
 # A longer list costs more in each envelope than a root and a path (448 B at 10,000 hosts).
 MAX_LISTED_TARGETS = 16
 MAX_ROOT_TARGETS = 1_000_000
@@ -71,16 +109,27 @@ def check_envelope(envelope: Envelope) -> None:
     if envelope.boot_nonce is not None:
         _need(len(envelope.boot_nonce) == BOOT_NONCE_BYTES, "boot_nonce is not 16 bytes")
     act = envelope.act
-    if isinstance(act, Exec):
-        _check_exec(act)
+    match act:
+        case Exec():
+            _check_exec(act)
+        case Put() | Fetch():
+            _check_file(act)
+        case Schedule():
+            _check_schedule(act, envelope.issued)
+        case Unschedule() | PauseSchedule():
+            _need(ids.is_ulid(act.schedule), "schedule is not a ULID")
+        case ReadSpool() | Cancel() | Pause() | Resume():
+            _need(ids.is_ulid(act.job), "job is not a ULID")
+        case IssueToken():
+            _check_issue_token(act)
+            _need(envelope.targets is None, "targets do not belong to a token")
+    if is_host_act(act) or isinstance(act, ReadSpool):
         _need(envelope.targets is not None, "targets are missing")
-    elif isinstance(act, Cancel):
-        _need(ids.is_ulid(act.job), "job is not a ULID")
-    else:
-        _check_issue_token(act)
-        _need(envelope.targets is None, "targets do not belong to a token")
     if envelope.targets is not None:
         _check_targets(envelope.targets)
+    if envelope.plan is not None:
+        _need(is_host_act(act), "plan belongs to a job")
+        _check_plan(envelope.plan, envelope.targets)
 
 
 def _check_exec(act: Exec) -> None:
@@ -102,7 +151,51 @@ def _check_exec(act: Exec) -> None:
     _need(1 <= act.timeout_ms <= MAX_TIMEOUT_MS, "timeout_ms is not within 1 ms and 7 days")
     _need(0 <= act.output_head <= MAX_OUTPUT, "output_head is larger than 192 KiB")
     _need(0 <= act.output_tail <= MAX_OUTPUT - act.output_head, "output_head and output_tail are more than 192 KiB")
+    _need(0 <= act.output_spool <= MAX_SPOOL, "output_spool is larger than 64 MiB")
+    _need(_text(act.reduce, "reduce") <= MAX_REDUCER_BYTES, "reduce is longer than 64 bytes")
     _need(0 <= act.kill_grace_ms <= MAX_KILL_GRACE_MS, "kill_grace_ms is longer than 5 minutes")
+
+
+def _check_file(act: Put | Fetch) -> None:
+    _need(_text(act.path, "path") <= MAX_PATH_BYTES and act.path.startswith("/"), "path is not an absolute path")
+    _need(not act.path.endswith("/"), "path is a directory")
+    if isinstance(act, Put):
+        _need(0 <= act.size <= MAX_FILE, "size is larger than 64 MiB")
+        _need(len(act.sha256) == ROOT_BYTES, "sha256 is not 32 bytes")
+        _need(act.mode is None or 0 <= act.mode <= 0o7777, "mode is not within 0 and 07777")
+        for name, value in (("owner", act.owner), ("group", act.group)):
+            _need(value is None or 0 < _text(value, name) <= MAX_LOGIN_BYTES, f"{name} is not a name")
+    else:
+        _need(0 <= act.max_bytes <= MAX_FILE, "max_bytes is larger than 64 MiB")
+    if act.user is not None:
+        _need(0 < _text(act.user, "user") <= MAX_LOGIN_BYTES, "user is not a login name")
+    _need(1 <= act.timeout_ms <= MAX_TIMEOUT_MS, "timeout_ms is not within 1 ms and 7 days")
+    _need(0 <= act.kill_grace_ms <= MAX_KILL_GRACE_MS, "kill_grace_ms is longer than 5 minutes")
+
+
+def _check_schedule(act: Schedule, issued: int) -> None:
+    _need(ids.is_room_name(act.name), "name is not a name")
+    _need(issued < act.until_ms <= issued + MAX_SCHEDULE_LIFE_MS, "until_ms is not within 400 days")
+    when = act.when
+    if isinstance(when, At):
+        _need(0 <= when.at_ms <= MAX_INTEGER, "at_ms is not a time")
+    elif isinstance(when, Every):
+        _need(MIN_EVERY_MS <= when.every_ms <= MAX_SCHEDULE_LIFE_MS, "every_ms is not within 1 s and 400 days")
+        _need(0 <= when.start_ms <= MAX_INTEGER, "start_ms is not a time")
+    elif isinstance(when, Cron):
+        _need(0 < _text(when.fields, "fields") <= MAX_CRON_BYTES, "fields are empty or too long")
+        _need(0 < _text(when.zone, "zone") <= MAX_ZONE_BYTES, "zone is not a time zone")
+    _check_exec(act.run)
+
+
+def _check_plan(plan: Plan, targets: Targets | None) -> None:
+    count = targets.count if isinstance(targets, TargetRoot) else len(targets.members) if targets else 0
+    _need(len(plan.waves) <= MAX_WAVES, "waves are more than 32")
+    _need(all(a < b for a, b in zip((0, *plan.waves), plan.waves, strict=False)), "waves do not rise")
+    _need(not plan.waves or plan.waves[-1] == count, "the last wave is not all hosts")
+    _need(plan.window is None or plan.window >= 1, "window is not a positive number")
+    _need(plan.max_failures is None or plan.max_failures >= 0, "max_failures is negative")
+    _need(0 <= plan.wait_ms <= MAX_WAIT_MS, "wait_ms is longer than 24 hours")
 
 
 def _check_issue_token(act: IssueToken) -> None:

@@ -10,9 +10,43 @@ Times are milliseconds since the epoch, durations milliseconds, sizes bytes.
 
 from __future__ import annotations
 
-__all__ = ("Act", "Cancel", "Envelope", "Exec", "IssueToken", "Member", "TargetList", "TargetRoot", "Targets")
+__all__ = (
+    "Act",
+    "At",
+    "AtBoot",
+    "Cancel",
+    "Cron",
+    "Envelope",
+    "Every",
+    "Exec",
+    "Fetch",
+    "HostAct",
+    "IssueToken",
+    "Member",
+    "Pause",
+    "PauseSchedule",
+    "Plan",
+    "Put",
+    "ReadSpool",
+    "Resume",
+    "Schedule",
+    "TargetList",
+    "TargetRoot",
+    "Targets",
+    "Unschedule",
+    "When",
+    "act_name",
+    "act_text",
+    "is_host_act",
+    "run_span_ms",
+)
+
+from typing import TypeGuard
 
 import msgspec
+
+# To write a schedule down, or to take it away: one record of the agent's journal.
+KEEP_SPAN_MS = 10_000
 
 
 class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,7 +73,12 @@ class TargetRoot(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
 
 
 class Exec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="act", tag="exec"):
-    """Run a command. With `shell`, argv is ``("/bin/sh", "-c", text)`` and rules see it as a shell."""
+    """Run a command. With `shell`, argv is ``("/bin/sh", "-c", text)`` and rules see it as a shell.
+
+    `output_head` and `output_tail` travel with the result; `output_spool` is how much of the end the host itself keeps,
+    for whoever reads the spool later. `reduce` names a reducer of the rooms (`libstaragent.jobs`), empty for none: then
+    the rooms pass on what it makes of the outputs instead of the outputs.
+    """
 
     argv: tuple[str, ...]
     shell: bool = False
@@ -51,7 +90,106 @@ class Exec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="a
     timeout_ms: int = 60_000
     output_head: int = 64 * 1024
     output_tail: int = 128 * 1024
+    output_spool: int = 4 * 1024 * 1024
+    reduce: str = ""
     kill_grace_ms: int = 5_000
+
+
+class Put(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="act", tag="put"):
+    """Place a file on hosts, whole or not at all: its bytes travel beside and must be `size` long with this digest.
+
+    `user` is whose rights are used (None: the agent's); `owner`, `group` and `mode` are what the file gets, None for
+    what a new file of that user gets.
+    """
+
+    path: str
+    size: int
+    sha256: bytes
+    mode: int | None = None
+    owner: str | None = None
+    group: str | None = None
+    user: str | None = None
+    timeout_ms: int = 600_000
+    kill_grace_ms: int = 5_000
+
+
+class Fetch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="act", tag="fetch"):
+    """Read one regular file of hosts with the rights of `user`, at most `max_bytes` long; the host keeps what was read
+    as the job's spool, and `ReadSpool` hands it over.
+    """
+
+    path: str
+    max_bytes: int
+    user: str | None = None
+    timeout_ms: int = 600_000
+    kill_grace_ms: int = 5_000
+
+
+class ReadSpool(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="act", tag="read_spool"):
+    """Hand over what a host still keeps of a job's output. Reads only, so it is no job and may be repeated."""
+
+    job: str
+
+
+class At(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="when", tag="at"):
+    """Once, at this time."""
+
+    at_ms: int
+
+
+class Every(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="when", tag="every"):
+    """At `start_ms` and each `every_ms` after it."""
+
+    every_ms: int
+    start_ms: int
+
+
+class Cron(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="when", tag="cron"):
+    """Five fields as in crontab(5), in an IANA time zone."""
+
+    fields: str
+    zone: str = "UTC"
+
+
+class AtBoot(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="when", tag="at_boot"):
+    """Once after each boot of the host."""
+
+
+When = At | Every | Cron | AtBoot
+
+
+class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="act", tag="schedule"):
+    """Keep a command on the hosts and run it when it is due, until `until_ms`. The envelope's id is the schedule's."""
+
+    name: str
+    when: When
+    run: Exec
+    until_ms: int
+
+
+class Unschedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="act", tag="unschedule"):
+    """Remove a schedule from the hosts; what runs goes on."""
+
+    schedule: str
+
+
+class PauseSchedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="act", tag="pause_schedule"):
+    """Let a schedule rest, or go on with it; what is due while it rests does not run."""
+
+    schedule: str
+    paused: bool
+
+
+class Pause(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="act", tag="pause"):
+    """Begin on no further host of a job: an act towards central. What runs goes on."""
+
+    job: str
+
+
+class Resume(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="act", tag="resume"):
+    """Go on with a paused job, or with one that waits at the end of a wave."""
+
+    job: str
 
 
 class Cancel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="act", tag="cancel"):
@@ -74,8 +212,66 @@ class IssueToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
     labels: dict[str, str] = {}
 
 
-Act = Exec | Cancel | IssueToken
+# What becomes a job: each host named in the envelope ends in one named state.
+HostAct = Exec | Put | Fetch | Schedule | Unschedule | PauseSchedule
+Act = HostAct | ReadSpool | Cancel | Pause | Resume | IssueToken
 Targets = TargetList | TargetRoot
+
+_HOST_ACTS = (Exec, Put, Fetch, Schedule, Unschedule, PauseSchedule)
+
+
+def is_host_act(act: Act) -> TypeGuard[HostAct]:
+    """Whether `act` becomes a job."""
+    return isinstance(act, _HOST_ACTS)
+
+
+def act_name(act: Act) -> str:
+    """The word for the act in rules, audit and lists."""
+    return str(type(act).__struct_config__.tag)
+
+
+def act_text(act: Act) -> str:
+    """The act as one would type it, for lists and for people."""
+    import shlex  # late: the agent shows no lists
+
+    match act:
+        case Exec():
+            return act.argv[2] if act.shell else shlex.join(act.argv)
+        case Put() | Fetch():
+            return f"{act_name(act)} {shlex.quote(act.path)}"
+        case Schedule():
+            return f"schedule {act.name}: {act_text(act.run)}"
+        case Unschedule() | PauseSchedule():
+            return f"{act_name(act)} {act.schedule}"
+        case ReadSpool() | Cancel() | Pause() | Resume():
+            return f"{act_name(act)} {act.job}"
+        case IssueToken():
+            return f"{act_name(act)} for room {act.room}"
+
+
+def run_span_ms(act: HostAct) -> int:
+    """How long a host may be busy with `act` once it has begun, the kill's grace included."""
+    if isinstance(act, Exec | Put | Fetch):
+        return act.timeout_ms + act.kill_grace_ms
+    return KEEP_SPAN_MS
+
+
+class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a job spreads over its hosts. Central picks the moments; rules bound the rest.
+
+    Attributes:
+        waves: how many hosts have been begun on by the end of each wave, rising; the last is all of them.
+        window: at most so many hosts at once; None for all of a wave.
+        max_failures: when more than so many targets have not ended ok, no further host is begun on; None for never.
+        wait_ms: rest between the end of a wave and the beginning of the next.
+        confirm: after each wave but the last, wait for a `Resume`.
+    """
+
+    waves: tuple[int, ...] = ()
+    window: int | None = None
+    max_failures: int | None = None
+    wait_ms: int = 0
+    confirm: bool = False
 
 
 class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -91,6 +287,7 @@ class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         not_before, expires: when it may start.
         roster: the revision of the roster that the signer saw.
         boot_nonce: binds it to one agent's present boot instead of to clocks (`clock`).
+        plan: how a job spreads over its hosts; None for on all of them at once.
     """
 
     id: str
@@ -103,3 +300,4 @@ class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     expires: int
     roster: int
     boot_nonce: bytes | None = None
+    plan: Plan | None = None

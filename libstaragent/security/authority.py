@@ -28,7 +28,23 @@ from typing import Literal
 
 from libstaragent import codes
 from libstaragent.errors import Code
-from libstaragent.security.acts import Act, Cancel, Envelope, Exec, IssueToken, Member, TargetList
+from libstaragent.security.acts import (
+    Act,
+    Cancel,
+    Envelope,
+    Exec,
+    Fetch,
+    IssueToken,
+    Member,
+    Pause,
+    PauseSchedule,
+    Put,
+    ReadSpool,
+    Resume,
+    Schedule,
+    TargetList,
+    Unschedule,
+)
 from libstaragent.security.clock import TimeJudge
 from libstaragent.security.envelope import open_signed
 from libstaragent.security.membership import Proof, verify
@@ -37,7 +53,21 @@ from libstaragent.security.signed import Signed
 
 TerminalState = Literal["bad_signature", "expired", "denied"]
 
-_ROLE_FOR: dict[type[Act], Role] = {Exec: "operator", Cancel: "operator", IssueToken: "admin"}
+_ROLE_FOR: dict[type[Act], Role] = {
+    Exec: "operator",
+    Put: "operator",
+    Fetch: "operator",
+    ReadSpool: "operator",
+    Schedule: "operator",
+    Unschedule: "operator",
+    PauseSchedule: "operator",
+    Cancel: "operator",
+    Pause: "operator",
+    Resume: "operator",
+    IssueToken: "admin",
+}
+# Acts towards central alone.
+_NOT_FOR_HOSTS = (IssueToken, Pause, Resume)
 
 _STATE_OF: dict[str, TerminalState] = {
     codes.SIGNATURE_INVALID.code: "bad_signature",
@@ -105,7 +135,7 @@ def _check_signer(envelope: Envelope, key: bytes, roster: Roster) -> None:
 def _check_membership(
     envelope: Envelope, me: Member, proof: Proof | None, evaluate: Callable[[str], bool] | None
 ) -> None:
-    if isinstance(envelope.act, IssueToken):
+    if isinstance(envelope.act, _NOT_FOR_HOSTS):
         raise codes.ENVELOPE_NOT_FOR_HOSTS.error()
     targets = envelope.targets
     if targets is None:

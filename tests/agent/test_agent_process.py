@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
@@ -16,7 +17,7 @@ from agentd.bus import orders_subject
 from libstaragent import codes
 from libstaragent.model.result import records
 from libstaragent.protocol import trunk as t
-from libstaragent.security.envelope import Cancel, Exec, Member, Signed, TargetList, TargetRoot, sign
+from libstaragent.security.envelope import Cancel, Envelope, Exec, Member, Signed, TargetList, TargetRoot, sign
 from libstaragent.security.membership import MembershipTree
 from libstaragent.security.roster import Operator, digest
 from libstaragent.security.signing import public_key
@@ -196,17 +197,17 @@ async def test_the_same_order_again_does_not_run_again(agent: AgentUnderTest, tm
     assert referee.read_text() == "ran\n"
 
 
-ALTERED = {
-    "operator": "mallory",
-    "act": Exec(argv=("id",)),
-    "expires": now_ms() + 3_600_000,
-    "issued": now_ms() - 5_000,
-    "not_before": now_ms() + 30_000,
-    "roster": 2,
-    "id": new_id(),
-    "targets": TargetList("x", (Member(new_id(), "x", ROOM),)),
-    "boot_nonce": b"n" * 16,
-    "fleet": "0" * 64,
+ALTERED: dict[str, Callable[[Envelope], object]] = {
+    "operator": lambda _: "mallory",
+    "act": lambda _: Exec(argv=("id",)),
+    "expires": lambda signed: signed.expires + 1,
+    "issued": lambda signed: signed.issued - 1,
+    "not_before": lambda signed: signed.not_before + 1,
+    "roster": lambda signed: signed.roster + 1,
+    "id": lambda _: new_id(),
+    "targets": lambda _: TargetList("x", (Member(new_id(), "x", ROOM),)),
+    "boot_nonce": lambda _: b"n" * 16,
+    "fleet": lambda _: "0" * 64,
 }
 
 
@@ -218,7 +219,7 @@ async def test_an_envelope_altered_on_its_way_is_a_bad_signature(
     referee = tmp_path / "referee"
     envelope = agent.envelope(Exec(argv=("touch", str(referee))))
     signed = sign(envelope, agent.fleet.operator)
-    altered = msgspec.structs.replace(envelope, **{field: ALTERED[field]})
+    altered = msgspec.structs.replace(envelope, **{field: ALTERED[field](envelope)})
     payload = sign(altered, os.urandom(32)).payload
     agent.dispatch(Signed(payload, signed.key, signed.signature), envelope.id)
     result = await agent.result(envelope.id)

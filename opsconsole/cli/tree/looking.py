@@ -1,0 +1,43 @@
+"""Commands that look."""
+
+from __future__ import annotations
+
+__all__ = ("add_looking",)
+
+from opsconsole.cli.tree.shared import Commands, command, fleet_options, json_option, positive
+
+
+def add_looking(commands: Commands) -> None:
+    console = command(commands, "console", "opsconsole.cli.console", "open the console on a fleet")
+    console.add_argument("--read-only", action="store_true", help="look, do not act")
+    console.add_argument("--theme", metavar="NAME", default="star-dark", help="one of themes/ (star-dark)")
+    fleet_options(console)
+
+    hosts = command(commands, "hosts", "opsconsole.cli.hosts", "list hosts, or those that EXPR means")
+    hosts.add_argument("expression", metavar="EXPR", nargs="?")
+    json_option(hosts)
+    fleet_options(hosts)
+
+    jobs = command(commands, "jobs", "opsconsole.cli.jobs", "list jobs; show, read or cancel one")
+    verbs = jobs.add_subparsers(metavar="VERB", dest="verb", required=True)
+    listing = verbs.add_parser("list", help="the newest jobs")
+    listing.add_argument("--limit", type=positive, default=20, metavar="N", help="at most N (20)")
+    show = verbs.add_parser("show", help="one job and how each of its targets stands")
+    show.add_argument("job", metavar="JOB")
+    output = verbs.add_parser("output", help="what is kept of a job's output")
+    output.add_argument("job", metavar="JOB")
+    output.add_argument("host", metavar="HOST", nargs="?")
+    output.add_argument("--raw", action="store_true", help="one host's bytes as they were, without prefix")
+    cancel = verbs.add_parser("cancel", help="stop a job on every host that has not ended")
+    cancel.add_argument("job", metavar="JOB")
+    for verb in (listing, show, output, cancel):
+        json_option(verb)
+        fleet_options(verb)
+
+    explain = command(commands, "explain", "opsconsole.cli.explain", "what an error code means and what to do")
+    explain.add_argument("code", metavar="CODE", nargs="?")
+    explain.add_argument("--all", action="store_true", help="list every code")
+    json_option(explain)
+
+    topic = command(commands, "help", "opsconsole.cli.topics", "read about a topic: targets, exit, output")
+    topic.add_argument("topic", metavar="TOPIC", nargs="?")
