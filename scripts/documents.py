@@ -214,6 +214,7 @@ PARTS: dict[str, Callable[[], str]] = {
         "libstaragent.roles.room",
         "libstaragent.roles.admission",
         "libstaragent.roles.agent",
+        "libstaragent.roles.refusals",
         "libstaragent.roles.keeper",
         "libstaragent.roles.agent_run",
     ),

@@ -20,6 +20,7 @@ __all__ = (
     "Floor",
     "Learned",
     "Record",
+    "Refused",
     "Salvage",
     "Taken",
     "compacted",
@@ -44,8 +45,8 @@ _HEADER = _Layout(">II")
 
 # A record is an envelope and a path: what fits a frame, and a little for the record itself.
 RECORD_MAX = 300 * 1024
-# How a body begins: an array of two to four, and one of our tags. Only such places are worth a checksum.
-_BODY = re.compile(rb"[\x92-\x94][\x01-\x04]")
+# How a body begins: an array of two to five, and one of our tags. Only such places are worth a checksum.
+_BODY = re.compile(rb"[\x92-\x95][\x01-\x05]")
 # Bytes of checksums that the search for records after a damage may cost: about a second.
 SEARCH_MAX = 512 * 1024 * 1024
 
@@ -81,7 +82,16 @@ class Floor(Struct, frozen=True, array_like=True, tag=4):
     time_ms: int
 
 
-Record = Taken | Done | Learned | Floor
+class Refused(Struct, frozen=True, array_like=True, tag=5):
+    """The host said no, in this state and with this code, and will not say otherwise when the order comes again."""
+
+    job: str
+    expires_ms: int
+    state: str
+    code: str
+
+
+Record = Taken | Done | Learned | Floor | Refused
 
 
 class Salvage(Struct, frozen=True):
@@ -180,13 +190,13 @@ def compacted(found: Iterable[Record]) -> list[Record]:
     and one floor, after what was taken before it.
     """
     taken: dict[str, Taken] = {}
-    done: dict[str, Done] = {}
+    done: dict[str, Done | Refused] = {}
     doubtful: set[str] = set()
     learned = floor = 0
     for record in found:
         if type(record) is Taken:
             taken[record.job] = record
-        elif type(record) is Done:
+        elif type(record) is Done or type(record) is Refused:
             done[record.job] = record
         elif type(record) is Learned:
             learned = max(learned, record.time_ms)

@@ -34,7 +34,7 @@ from typing import Any
 
 from libstaragent import codes
 from libstaragent.errors import Code, StarAgentError
-from libstaragent.jobs.journal import Done, Floor, Learned, Record, Taken
+from libstaragent.jobs.journal import Done, Floor, Learned, Record, Refused, Taken
 from libstaragent.model.result import Output, TargetResult, encode_records, failed_result
 from libstaragent.protocol import messages as m
 from libstaragent.protocol.connection import AGENT, Connection
@@ -51,7 +51,7 @@ from libstaragent.roles.agent_effects import (
     Verifier,
 )
 from libstaragent.roles.agent_run import LocalRun, keeper_spec, result_of
-from libstaragent.security.act_limits import MAX_AHEAD_MS, MAX_WINDOW_MS
+from libstaragent.roles.refusals import LONGEST_LIFE_MS, Refusals, refused_until
 from libstaragent.security.acts import Cancel, Exec, act_name
 from libstaragent.security.signed import Signed
 
@@ -59,8 +59,6 @@ from libstaragent.security.signed import Signed
 OPEN_MAX = 512
 # Cancels of jobs that are not here (yet); the oldest is forgotten.
 CANCELS_MAX = 1024
-# Refusals that are repeated until they are settled; of one that is forgotten, only its id is still known.
-REFUSALS_MAX = 1024
 # A result that is not acknowledged is said again; the store's commit takes milliseconds.
 RESEND_AFTER = 30.0
 # Bytes that wait for the room beyond which no result joins them: hundreds of results of a long outage, said at once,
@@ -69,8 +67,6 @@ REPORTS_QUEUED_MAX = 4 * 1024 * 1024
 # Revisions of the roster that wait for the one that is valid: a long chain comes in many messages, and the last of a
 # message may have expired long ago. All that central tells (a thousand) of 8 KiB each.
 ROSTERS_KEPT_MAX = 8 * 1024 * 1024
-# A spool without a journal record names a job whose envelope is not known: its id is kept as long as any may live.
-LONGEST_LIFE_MS = MAX_AHEAD_MS + MAX_WINDOW_MS
 
 
 class AgentCore:
@@ -104,8 +100,7 @@ class AgentCore:
         self._done: dict[str, int] = {}
         # The same ids, the first to expire first.
         self._expiring: list[tuple[int, str]] = []
-        # None while the refused job's id is on its way to disk.
-        self._refusals: dict[str, TargetResult | None] = {}
+        self._refusals = Refusals()
         self._cancels: dict[str, None] = {}
         self._rosters: dict[Signed, None] = {}
         self._tokens: dict[int, tuple[str, str]] = {}
@@ -172,10 +167,8 @@ class AgentCore:
         """The answer to Persist: the record is on disk, or could not be written."""
         job, kind = self._tokens.pop(token)
         if kind == "refused":
-            refusal = failed_result(job, "spawn_failed", codes.AGENT_BUSY.code, f"{OPEN_MAX} are open")
-            if job in self._refusals:
-                self._refusals[job] = refusal
-            self._say(m.Result(refusal))
+            self._refusals.written(job)
+            self._say_refused(job)
             return
         run = self.open.get(job)
         if run is None:
@@ -296,6 +289,10 @@ class AgentCore:
             elif type(record) is Done:
                 self.open.pop(record.job, None)
                 self._remember(record.job, record.expires_ms)
+            elif type(record) is Refused:
+                self._remember(record.job, record.expires_ms)
+                self._refusals.add(failed_result(record.job, record.state, record.code))
+                self._refusals.written(record.job)
             elif type(record) is Floor:
                 self._floor_ms = max(self._floor_ms, record.time_ms)
                 for run in self.open.values():
@@ -337,9 +334,7 @@ class AgentCore:
             self._say_again(job, run, now)
             return
         if job in self._refusals:
-            refusal = self._refusals[job]
-            if refusal is not None:
-                self._say(m.Result(refusal))
+            self._say_refused(job)
             return
         if job in self._done:
             self._say(m.Result(TargetResult(job=job, state="interrupted", code=codes.RESULT_GONE.code, ran="maybe")))
@@ -351,18 +346,15 @@ class AgentCore:
             if not isinstance(envelope.act, Exec):
                 raise codes.ACT_UNSUPPORTED.error(act_name(envelope.act))
         except StarAgentError as error:
-            self._say(m.Result(failed_result(job, self._state_of(error.code), error.code.code, error.detail)))
+            result = failed_result(job, self._state_of(error.code), error.code.code, error.detail)
+            self._refuse(result, refused_until(message.signed, job, error.code, now_ms))
             return
         if envelope.issued <= self._floor_ms and envelope.boot_nonce is None:
             self._say(m.Result(_ids_lost(job)))
             return
         if len(self.open) >= OPEN_MAX:
-            # Its id counts from now on: the same order may come again when there is room, and must not run then.
-            self._remember(job, envelope.expires)
-            self._refusals[job] = None
-            if len(self._refusals) > REFUSALS_MAX:
-                del self._refusals[next(iter(self._refusals))]
-            self._persist(job, "refused", Done(job, envelope.expires), sync=True)
+            busy = failed_result(job, "spawn_failed", codes.AGENT_BUSY.code, f"{OPEN_MAX} are open")
+            self._refuse(busy, envelope.expires)
             return
         run = LocalRun("accepting", expires_ms=envelope.expires, envelope=envelope)
         run.stream = message.stream
@@ -372,6 +364,21 @@ class AgentCore:
         self.open[job] = run
         self._keep_time()
         self._persist(job, "taken", Taken(job, message.signed, envelope.expires), sync=True)
+
+    def _refuse(self, result: TargetResult, until_ms: int | None) -> None:
+        """Say no, for good: where the same order could hold when it comes again, its id counts from now on."""
+        if until_ms is None:
+            self._say(m.Result(result))
+            return
+        self._remember(result.job, until_ms)
+        self._refusals.add(result)
+        record = Refused(result.job, until_ms, result.state, result.code or "")
+        self._persist(result.job, "refused", record, sync=True)
+
+    def _say_refused(self, job: str) -> None:
+        word = self._refusals.word(job)
+        if word is not None:
+            self._say(m.Result(word))
 
     def _cancel(self, signed: Signed, now: float, now_ms: int) -> None:
         try:
@@ -440,7 +447,7 @@ class AgentCore:
         heappush(self._expiring, (expires_ms, job))
 
     def _settled(self, job: str) -> None:
-        self._refusals.pop(job, None)
+        self._refusals.settled(job)
         run = self.open.get(job)
         if run is not None and run.state == "reporting":
             run.state = "settling"

@@ -25,6 +25,7 @@ __all__ = (
     "TargetRoot",
     "Targets",
     "open_signed",
+    "read_unverified",
     "sign",
     "signed_from_json",
     "signed_to_json",
@@ -77,3 +78,11 @@ def open_signed(signed: Signed) -> Envelope:
     envelope = open_payload(signed, domain=DOMAIN, decoder=_decoder)
     check_envelope(envelope)
     return envelope
+
+
+def read_unverified(signed: Signed) -> Envelope:
+    """What `signed` would say if it held: to know what is being refused, and for nothing else.
+
+    :raises ProtocolError: it cannot be read.
+    """
+    return decode_strict(signed.payload, _decoder)

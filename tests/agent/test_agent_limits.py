@@ -6,15 +6,16 @@ from typing import Any
 
 from agentd.agent.rare_log import QUIET, RareLog
 from libstaragent import codes
-from libstaragent.jobs.journal import Done, Taken
+from libstaragent.jobs.journal import Done, Refused, Taken
 from libstaragent.model.ids import new_ulid
 from libstaragent.model.result import Output, encode_records
 from libstaragent.protocol import messages as m
 from libstaragent.protocol.connection import ROOM, Connection
-from libstaragent.roles.agent import OPEN_MAX, REFUSALS_MAX, AgentCore
+from libstaragent.roles.agent import OPEN_MAX, AgentCore
 from libstaragent.roles.agent_effects import Log, Persist, ToKeeper, Verifier
 from libstaragent.roles.agent_run import keeper_spec, result_of
 from libstaragent.roles.keeper_spec import JobSpec
+from libstaragent.roles.refusals import REFUSALS_MAX
 from libstaragent.security.act_limits import MAX_OUTPUT
 from libstaragent.security.acts import Envelope, Exec, Member, TargetList
 from libstaragent.security.signed import Signed
@@ -65,7 +66,9 @@ def test_a_command_beyond_the_limit_is_refused_after_its_id_is_on_disk() -> None
     room.send(m.Run(job, trust.sign(envelope), None, 0))
     core.receive(room.take(), now=0.0, now_ms=NOW_MS)
     written = [effect for effect in core.effects if isinstance(effect, Persist)]
-    assert [effect.record for effect in written] == [Done(job, LATER_MS)] and written[0].sync
+    assert [effect.record for effect in written] == [
+        Refused(job, LATER_MS, "spawn_failed", codes.AGENT_BUSY.code)
+    ] and written[0].sync
     assert not [effect for effect in core.effects if isinstance(effect, ToKeeper)]
 
     def told() -> list[Any]:

@@ -1,0 +1,80 @@
+"""What a host refused, so that a no stays a no. Pure; a part of the agent's core.
+
+A target that was refused has ended, everywhere. But what made the host refuse may pass: the roster that names the
+signer arrives, a clock is mended, a place becomes free. The same order may still come again, through a room that forgot
+or lies; so its id counts as seen, on disk, before the refusal is said, and until it cannot be of use any more.
+
+Not here: writing it down (`libstaragent.roles.agent`). Rules: an id is taken from nothing but what its signer wrote: a
+room must not be able to spend the id of an order that it has not got. Where the signature itself does not hold the
+same bytes never will, and nothing is remembered. The number of words that are repeated is bounded; of one that is
+forgotten its id is still known.
+"""
+
+from __future__ import annotations
+
+__all__ = ("REFUSALS_MAX", "Refusals", "refused_until")
+
+from libstaragent import codes
+from libstaragent.errors import Code, StarAgentError
+from libstaragent.model.result import TargetResult
+from libstaragent.security.act_limits import MAX_AHEAD_MS, MAX_WINDOW_MS
+from libstaragent.security.envelope import read_unverified
+from libstaragent.security.signed import Signed
+
+# Refusals that are repeated until they are settled; of one that is forgotten, only its id is still known.
+REFUSALS_MAX = 1024
+# No envelope is of use longer than this after it was issued, whatever a stranger writes into his.
+LONGEST_LIFE_MS = MAX_AHEAD_MS + MAX_WINDOW_MS
+
+_NEVER = (
+    codes.SIGNATURE_INVALID,
+    codes.SIGNED_MALFORMED,
+    codes.SIGNED_NOT_CANONICAL,
+    codes.SIGNED_TOO_LARGE,
+    codes.ENVELOPE_FIELD,
+    codes.ENVELOPE_OTHER_FLEET,
+)
+
+
+class Refusals:
+    """The words that are said again until they are settled, the oldest first to be forgotten."""
+
+    def __init__(self) -> None:
+        # The second is whether the job's id is on disk: before that nothing is said.
+        self._kept: dict[str, tuple[TargetResult, bool]] = {}
+
+    def __contains__(self, job: str) -> bool:
+        return job in self._kept
+
+    def add(self, result: TargetResult) -> None:
+        """A refusal whose id is on its way to disk."""
+        self._kept[result.job] = (result, False)
+        if len(self._kept) > REFUSALS_MAX:
+            del self._kept[next(iter(self._kept))]
+
+    def written(self, job: str) -> None:
+        """Its id is on disk."""
+        if job in self._kept:
+            self._kept[job] = (self._kept[job][0], True)
+
+    def word(self, job: str) -> TargetResult | None:
+        """What to say of `job`; None while its id is not on disk, and where nothing is kept."""
+        result, written = self._kept.get(job, (None, False))
+        return result if written else None
+
+    def settled(self, job: str) -> None:
+        """The store has it."""
+        self._kept.pop(job, None)
+
+
+def refused_until(signed: Signed, job: str, code: Code, now_ms: int) -> int | None:
+    """Until when (ms since the epoch) the id of an order that was refused with `code` must count as seen; None where
+    the same bytes can never be an order of this id.
+    """
+    if code in _NEVER:
+        return None
+    try:
+        envelope = read_unverified(signed)
+    except StarAgentError:
+        return None
+    return min(envelope.expires, now_ms + LONGEST_LIFE_MS) if envelope.id == job else None
