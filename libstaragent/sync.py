@@ -36,6 +36,7 @@ from libstaragent.model.api import (
     HostView,
     JobSubmission,
     JobView,
+    Outcomes,
     OutputView,
     Session,
     TargetView,
@@ -270,6 +271,10 @@ class Fleet:
     def job(self, identity: str) -> Job:
         """The job with this id."""
         return Job(self._call, self._call(lambda: self._fleet.job(identity)))
+
+    def outcomes(self, *, since: float = 3600.0, by: Sequence[str] = ("code",)) -> Outcomes:
+        """How targets ended in the last `since` seconds, counted apart by what `by` names."""
+        return self._call(lambda: self._fleet.outcomes(since=since, by=by))
 
     def jobs(self, limit: int = 50) -> tuple[JobView, ...]:
         """The newest `limit` jobs, newest first."""

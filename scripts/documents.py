@@ -188,7 +188,7 @@ def routes() -> str:
             route.summary + "".join(f"; `{query.name}`: {query.meaning}" for query in route.parameters),
             f"{route.status} {_named(route.gives)}",
         )
-        for route in module.table(nothing, nothing, nothing, nothing, nothing)
+        for route in module.table(*[nothing] * len(inspect.signature(module.table).parameters))
     )  # fmt: skip
     return table(("", "path", "authority", "what", "answer"), rows)
 

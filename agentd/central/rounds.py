@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from agentd.central.directory import Directory
+from agentd.central.outcomes import Outcomes
 from agentd.central.round import Reports, Round, Unit
 from agentd.central.writes import decision_ops
 from agentd.store.ops import Op
@@ -75,6 +76,7 @@ class Rounds:
         lane: Lane,
         after: _Aftermath,
         *,
+        outcomes: Outcomes,
         now_ms: Callable[[], int],
         give_up: Callable[[], None] = exit_process,
     ) -> None:
@@ -83,6 +85,7 @@ class Rounds:
         self._hosts = hosts
         self._lane = lane
         self._after = after
+        self._outcomes = outcomes
         self._now_ms = now_ms
         self._give_up = give_up
         self._requests: deque[tuple[Ask, Callable[[Exception], None]]] = deque()
@@ -151,7 +154,9 @@ class Rounds:
     def _write(self, turn: Round, unit: Unit) -> None:
         turn.open += 1
         try:
-            self._lane.submit(unit.ops, lambda error: self._answered(turn, unit, error))
+            # In the same commit: what is counted is what is stored, whatever is killed.
+            counted = self._outcomes.ops(unit.decision.ended, turn.now_ms)
+            self._lane.submit([*unit.ops, *counted], lambda error: self._answered(turn, unit, error))
         except Exception as error:
             turn.open -= 1
             unit.error = error if isinstance(error, StarAgentError) else _bug(error)

@@ -28,6 +28,7 @@ from agentd.central.history import History
 from agentd.central.hub import Hub
 from agentd.central.news import News
 from agentd.central.outbox import Outbox
+from agentd.central.outcomes import Outcomes
 from agentd.central.round import Reports, Round
 from agentd.central.rounds import Ask, Rounds, exit_process
 from agentd.central.strange import StrangeResults
@@ -90,7 +91,10 @@ class Central:
         self.history = History(store.read, self.hosts)
         self._counters = {"submitted": 0, "ended": 0, "amended": 0, "finished": 0}
         self._news = News(hub, self.core, self.hosts)
-        self._rounds = Rounds(self.core, self.hosts, self._lane, self, now_ms=now_ms, give_up=give_up)
+        self.outcomes = Outcomes(self.hosts, self.core.hosts)
+        self._rounds = Rounds(
+            self.core, self.hosts, self._lane, self, outcomes=self.outcomes, now_ms=now_ms, give_up=give_up
+        )
         self.waiters = Waiters(self._loop)
         self._outbox = Outbox(bus, trust)
         self._stopping = False
@@ -306,8 +310,9 @@ class Central:
         if now - self._touched >= TOUCH_SECONDS:
             self._touched = now
             up = tuple(host.agent for host in self.core.hosts.values() if host.up)
-            if up:
-                self.write([TouchHosts(up, self.now_ms())]).add_done_callback(_ignore)
+            pruning = self.outcomes.pruning(self.now_ms())
+            seen = [TouchHosts(up, self.now_ms())] if up else []
+            self.write([pruning, *seen]).add_done_callback(_ignore)
 
     # After a round -------------------------------------------------------------------------------------------------
 
@@ -342,6 +347,7 @@ class Central:
         counters["ended"] += len(decision.ended)
         counters["amended"] += len(decision.amended)
         counters["finished"] += len(decision.finished)
+        self.outcomes.committed(decision.ended)
 
     def _renewed(self, request: t.RenewCertificate) -> t.CertificateIssued:
         record = self.hosts.get(request.agent)

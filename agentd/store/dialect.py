@@ -8,7 +8,7 @@ each other; `synchronous=FULL`, so that a commit is on disk when it returns; one
 
 from __future__ import annotations
 
-__all__ = ("insert_or_ignore", "open_engines", "store_error", "upsert")
+__all__ = ("increment", "insert_or_ignore", "open_engines", "store_error", "upsert")
 
 import errno
 import os
@@ -139,6 +139,13 @@ def upsert(dialect: Dialect, table: Table, key: str, values: dict[str, Any]) -> 
     """An insert of `values` that updates the row with the same `key`, leaving columns that are not named."""
     rest = {name: value for name, value in values.items() if name != key}
     return _insert(dialect)(table).values(values).on_conflict_do_update(index_elements=[key], set_=rest)
+
+
+def increment(dialect: Dialect, table: Table, counter: str) -> Insert:
+    """An insert of one row that adds its `counter` to that of the row with the same primary key."""
+    statement = _insert(dialect)(table)
+    total = table.c[counter] + statement.excluded[counter]
+    return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_={counter: total})
 
 
 def _insert(dialect: Dialect) -> Any:

@@ -13,6 +13,7 @@ order.
 from __future__ import annotations
 
 __all__ = (
+    "CountOutcomes",
     "DeleteSessions",
     "FinishJob",
     "InsertAmendment",
@@ -24,6 +25,7 @@ __all__ = (
     "InsertTarget",
     "InsertToken",
     "Op",
+    "PruneOutcomes",
     "RevokeHost",
     "SetMeta",
     "TouchHosts",
@@ -215,6 +217,24 @@ class SetMeta(Struct, frozen=True):
     value: bytes
 
 
+class CountOutcomes(Struct, frozen=True):
+    """Targets that ended: added to the counts of the bucket of `span_ms` that begins at `start_ms`.
+
+    Attributes:
+        rows: (room, version, state, code, number) each; no combination twice.
+    """
+
+    span_ms: int
+    start_ms: int
+    rows: tuple[tuple[str, str, str, str, int], ...]
+
+
+class PruneOutcomes(Struct, frozen=True):
+    """Take away buckets: of each span in `before`, those that begin before that time."""
+
+    before: tuple[tuple[int, int], ...]
+
+
 Op = (
     InsertJob
     | InsertTarget
@@ -232,4 +252,6 @@ Op = (
     | DeleteSessions
     | InsertRoster
     | SetMeta
+    | CountOutcomes
+    | PruneOutcomes
 )

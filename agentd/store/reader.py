@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Engine, Select, func, select
+from sqlalchemy import Connection, Engine, Select, case, func, select
 from sqlalchemy.exc import DBAPIError
 
 from agentd.store import ops, records, schema
@@ -164,6 +164,22 @@ class Reader:
     def meta(self, key: str) -> bytes | None:
         """The control plane's own value under `key`."""
         return self._value(select(schema.meta.c.value).where(schema.meta.c.key == key))
+
+    def outcomes(self, span_ms: int, since_ms: int, by: Sequence[str], *, limit: int = PAGE) -> list[records.Outcome]:
+        """How targets ended in the buckets of `span_ms` that begin at `since_ms` or later, the latest first, summed up
+        over what is not in `by`: columns of the table.
+        """
+        columns = schema.outcomes.c
+        apart = [columns[name] for name in by]
+        good = func.sum(case((columns.state == "ok", columns.targets), else_=0)).label("ok")
+        query = (
+            select(*apart, func.sum(columns.targets).label("targets"), good)
+            .where((columns.span_ms == span_ms) & (columns.start_ms >= since_ms))
+            .group_by(*apart)
+            .order_by(*(column.desc() if column.name == "start_ms" else column for column in apart))
+            .limit(limit)
+        )
+        return [row for row in self._all(query, records.Outcome) if row.targets]
 
     # how
     # ----------------------------------------------------------------------------------------------------------------

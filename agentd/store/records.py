@@ -5,7 +5,7 @@ A target's row is the op that wrote it (`ops.InsertTarget`), an amendment's `ops
 
 from __future__ import annotations
 
-__all__ = ("Cancel", "Host", "Job", "JobSummary", "Session", "Token")
+__all__ = ("Cancel", "Host", "Job", "JobSummary", "Outcome", "Session", "Token")
 
 from msgspec import Struct
 
@@ -80,3 +80,15 @@ class Cancel(Struct, frozen=True, kw_only=True):
     operator: str
     signed: bytes
     at_ms: int
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """How many targets ended, and how many of them ok; what was summed over is None."""
+
+    start_ms: int | None = None
+    room: str | None = None
+    version: str | None = None
+    state: str | None = None
+    code: str | None = None
+    targets: int | None
+    ok: int | None

@@ -16,6 +16,7 @@ __all__ = (
     "jobs",
     "meta",
     "metadata",
+    "outcomes",
     "outputs",
     "rosters",
     "sessions",
@@ -182,6 +183,19 @@ cancels = Table(
     Column("operator", Text, nullable=False),
     Column("signed", LargeBinary, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
+)
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("span_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("start_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("room", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("state", Text, primary_key=True),
+    Column("code", Text, primary_key=True),
+    Column("targets", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 meta = Table(

@@ -23,7 +23,7 @@ from msgspec.structs import astuple
 from sqlalchemy import Connection, Dialect, Engine, delete, select, update
 
 from agentd.store import ops, schema
-from agentd.store.dialect import insert_or_ignore, upsert
+from agentd.store.dialect import increment, insert_or_ignore, upsert
 from agentd.store.statements import BulkInsert
 from libstaragent import codes
 from libstaragent.errors import StarAgentError
@@ -181,6 +181,18 @@ def _set_meta(connection: Connection, op: ops.SetMeta) -> None:
     connection.execute(upsert(connection.dialect, schema.meta, "key", msgspec.structs.asdict(op)))
 
 
+def _count_outcomes(connection: Connection, op: ops.CountOutcomes) -> None:
+    names = [column.name for column in schema.outcomes.columns]
+    rows = [dict(zip(names, (op.span_ms, op.start_ms, *row), strict=True)) for row in op.rows]
+    connection.execute(increment(connection.dialect, schema.outcomes, "targets"), rows)
+
+
+def _prune_outcomes(connection: Connection, op: ops.PruneOutcomes) -> None:
+    columns = schema.outcomes.c
+    for span, start in op.before:
+        connection.execute(delete(schema.outcomes).where((columns.span_ms == span) & (columns.start_ms < start)))
+
+
 _SINGLE: dict[type, Callable[[Connection, Any], None]] = {
     ops.UpsertHost: _upsert_host,
     ops.UpdateHost: _update_host,
@@ -190,6 +202,8 @@ _SINGLE: dict[type, Callable[[Connection, Any], None]] = {
     ops.UseToken: _use_token,
     ops.DeleteSessions: _delete_sessions,
     ops.SetMeta: _set_meta,
+    ops.CountOutcomes: _count_outcomes,
+    ops.PruneOutcomes: _prune_outcomes,
 }
 
 

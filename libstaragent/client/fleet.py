@@ -46,6 +46,7 @@ from libstaragent.model.api import (
     JobPage,
     JobSubmission,
     JobView,
+    Outcomes,
     Resolved,
     Session,
     TokenIssued,
@@ -316,6 +317,14 @@ class Fleet:
             if before is None:
                 break
         return tuple(found[:limit])
+
+    async def outcomes(self, *, since: float = 3600.0, by: Sequence[str] = ("code",)) -> Outcomes:
+        """How targets ended in the last `since` seconds, counted apart by what `by` names: see `OUTCOME_GROUPS`.
+
+        :raises UsageError: `by` names something else, or nothing.
+        """
+        start_ms = max(0, _now_ms() - int(since * 1000))
+        return await self.transport.get("/v1/outcomes", Outcomes, since=start_ms, by=",".join(by))
 
     def events(self) -> AsyncGenerator[Sequence[Event], None]:
         """Hosts and jobs as they change, in batches from now on; close it when it is left before its end.

@@ -8,6 +8,7 @@ here as it was on the host: whoever shows it passes it through the sanitiser.
 from __future__ import annotations
 
 __all__ = (
+    "OUTCOME_GROUPS",
     "Challenge",
     "Enrolled",
     "Enrolment",
@@ -25,6 +26,8 @@ __all__ = (
     "JobView",
     "Lagged",
     "LoginRequest",
+    "OutcomeRow",
+    "Outcomes",
     "OutputLive",
     "OutputView",
     "Resolved",
@@ -241,6 +244,34 @@ class Health(Struct, frozen=True, kw_only=True):
     open_jobs: int
     store: str
     uptime_ms: int
+
+
+# What outcomes can be counted apart by.
+OUTCOME_GROUPS = ("time", "room", "version", "state", "code")
+
+
+class OutcomeRow(Struct, frozen=True, kw_only=True):
+    """How many targets ended, and how many of them ok. What it was not asked to count apart is None; a target that
+    ended without a code has the empty one, and `other` is what hosts said beyond what is told apart.
+    """
+
+    start_ms: int | None = None
+    room: str | None = None
+    version: str | None = None
+    state: str | None = None
+    code: str | None = None
+    targets: int
+    ok: int
+
+
+class Outcomes(Struct, frozen=True, kw_only=True):
+    """How targets ended in buckets of `span_ms` from `since_ms` to `until_ms`; `cut`: there were more rows."""
+
+    since_ms: int
+    until_ms: int
+    span_ms: int
+    rows: tuple[OutcomeRow, ...]
+    cut: bool = False
 
 
 class HostChanged(Struct, frozen=True, tag="host"):

@@ -11,6 +11,7 @@ __all__ = ("USAGE", "build_parser", "parse")
 import argparse
 
 from opsconsole.cli.tree.acting import add_acting
+from opsconsole.cli.tree.counting import add_counting
 from opsconsole.cli.tree.looking import add_looking
 from opsconsole.cli.tree.setting_up import add_setting_up
 from opsconsole.cli.tree.shared import USAGE, Parser
@@ -43,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(module="")
     commands = parser.add_subparsers(metavar="COMMAND", title="commands")
     add_looking(commands)
+    add_counting(commands)
     add_acting(commands)
     add_setting_up(commands)
     return parser

@@ -11,6 +11,7 @@ from agentd.central.api.events import EventsApi
 from agentd.central.api.hosts import HostsApi
 from agentd.central.api.jobs import JobsApi
 from agentd.central.api.openapi import document
+from agentd.central.api.outcomes import OutcomesApi
 from agentd.central.api.routes import table
 from agentd.central.api.system import SystemApi
 from agentd.central.joining import Joining
@@ -30,6 +31,7 @@ def build(central: Central, store: Store, *, ca: Credential, room_address: str, 
         AccessApi(central, access, joining, ca=ca.certificate.decode(), room_address=room_address, version=version),
         EventsApi(central, central.hub, central.history),
         system,
+        OutcomesApi(central, store.read),
     )
     system.openapi = document(routes, version=version)
     return Application(routes, reader=access.reader)

@@ -19,6 +19,7 @@ from agentd.central.api.call import Call, Reply, Stream
 from agentd.central.api.events import EventsApi
 from agentd.central.api.hosts import HostsApi
 from agentd.central.api.jobs import JobsApi
+from agentd.central.api.outcomes import OutcomesApi
 from agentd.central.api.system import SystemApi
 from libstaragent import codes
 from libstaragent.errors import Code
@@ -63,7 +64,14 @@ ENVELOPE = (
 )  # fmt: skip
 
 
-def table(jobs: JobsApi, hosts: HostsApi, access: AccessApi, events: EventsApi, system: SystemApi) -> tuple[Route, ...]:
+def table(
+    jobs: JobsApi,
+    hosts: HostsApi,
+    access: AccessApi,
+    events: EventsApi,
+    system: SystemApi,
+    outcomes: OutcomesApi,
+) -> tuple[Route, ...]:
     """The API. The first path is the one that is asked most."""
     return (
         Route(
@@ -131,6 +139,14 @@ def table(jobs: JobsApi, hosts: HostsApi, access: AccessApi, events: EventsApi, 
             summary="The hosts that an expression means now", gives=api.Resolved,
             parameters=(Parameter("targets", "the expression", required=True),),
             refusals=(codes.TARGET_SYNTAX, codes.HOST_UNKNOWN, codes.NO_TARGET, codes.GROUP_UNKNOWN),
+        ),
+        Route(
+            method="GET", path="/v1/outcomes", handler=outcomes.listed, authority="reader",
+            summary="How targets ended, counted by code, room, version, state and time", gives=api.Outcomes,
+            parameters=(
+                Parameter("since", "from this time on, ms since the epoch; an hour ago without it", "integer"),
+                Parameter("by", "what is counted apart, with commas between: time, room, version, state, code (code)"),
+            ),
         ),
         Route(
             method="POST", path="/v1/tokens", handler=access.issue, authority="envelope",

@@ -73,6 +73,14 @@ class SystemApi:
         yield CounterMetricFamily(
             "opsconsole_central_events_dropped", "Events that slow readers missed", value=self._hub.dropped
         )
+        ended = CounterMetricFamily(
+            "opsconsole_central_targets",
+            "Targets ended, since the start of this process",
+            labels=("state", "code", "room", "version"),
+        )
+        for key, count in self._central.outcomes.totals.items():
+            ended.add_metric((key.state, key.code, key.room, key.version), count)
+        yield ended
         ops, size = self._store.queued
         for name, text, value in (
             ("hosts", "Hosts enrolled", len(self._central.hosts)),
