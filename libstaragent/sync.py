@@ -30,6 +30,7 @@ from libstaragent.client import fleet as awaited_fleet
 from libstaragent.client import job as awaited_job
 from libstaragent.client.context import Context
 from libstaragent.client.job import HostOutput, JobResult
+from libstaragent.client.verification import Verdict
 from libstaragent.model.api import (
     Event,
     Health,
@@ -113,6 +114,10 @@ class Job:
     def output(self, host: str) -> HostOutput:
         """What is kept of one target's output."""
         return self._call(lambda: self._job.output(host))
+
+    def verify(self, targets: Sequence[TargetView] | None = None) -> tuple[Verdict, ...]:
+        """How far the results of the job's ended targets, or of those `targets`, are their hosts' own word."""
+        return self._call(lambda: self._job.verify(targets))
 
     def cancel(self) -> JobView:
         """Asks every target that has not ended to stop."""
@@ -198,6 +203,7 @@ class Fleet:
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         stdin: bytes = b"",
+        signed: bool = False,
     ) -> Job:
         """Runs a command on the hosts that `targets` means; see the other `Fleet.run`."""
         job = self._call(
@@ -212,6 +218,7 @@ class Fleet:
                 cwd=cwd,
                 env=env,
                 stdin=stdin,
+                signed=signed,
             )
         )
         return Job(self._call, job)
@@ -227,10 +234,19 @@ class Fleet:
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         stdin: bytes = b"",
+        signed: bool = False,
     ) -> Exec:
         """The act of running a command; see `run`."""
         return awaited_fleet.Fleet.command(
-            argv, timeout=timeout, background=background, shell=shell, user=user, cwd=cwd, env=env, stdin=stdin
+            argv,
+            timeout=timeout,
+            background=background,
+            shell=shell,
+            user=user,
+            cwd=cwd,
+            env=env,
+            stdin=stdin,
+            signed=signed,
         )
 
     def sign(

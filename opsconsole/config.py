@@ -26,10 +26,11 @@ def fleet_of(options: Namespace) -> Fleet:
 
     from libstaragent.client.context import context_path, load_context
     from libstaragent.client.fleet import Fleet
+    from libstaragent.client.known_hosts import known_hosts_path
     from libstaragent.client.session import session_path
 
     path = context_path(Path(options.context) if options.context else None)
     context = load_context(path)
     if options.key_file:
         context = msgspec.structs.replace(context, key_file=options.key_file)
-    return Fleet(context, session_file=session_path(path))
+    return Fleet(context, session_file=session_path(path), known_hosts=known_hosts_path(path))

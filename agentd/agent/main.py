@@ -19,6 +19,7 @@ from agentd.agent.verifier import HostVerifier
 from libstaragent.model.host import HostFacts
 from libstaragent.roles.agent import AgentCore
 from libstaragent.security.authority import terminal_state
+from libstaragent.security.result_signature import ResultSigner
 from libstaragent.version import VERSION
 
 
@@ -41,6 +42,7 @@ def run(directory: Path) -> None:
         boot_nonce=nonce,
         journal=journal.records,
     )
+    seed = state.result_seed()
     core = AgentCore(
         agent=identity.agent,
         verifier=verifier,
@@ -51,6 +53,7 @@ def run(directory: Path) -> None:
         addresses=addresses,
         facts=own_facts,
         journal=journal.records,
+        signer=None if seed is None else ResultSigner(seed, fleet=identity.fleet, agent=identity.agent),
     )
     journal.records = []
     AgentLoop(

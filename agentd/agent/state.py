@@ -2,6 +2,7 @@
 
     identity.json   agent id, name, room, fleet, addresses, when to renew the certificate          0600
     identity.pem    its key and certificate in one file, so that a renewal replaces both at once   0600
+    result.key      seed of the key with which it signs results; it does not change with the certificate    0600
     ca.pem          the fleet's CA
     roster          the newest roster revision that was verified
     connects        how many connections were made, ever
@@ -85,6 +86,15 @@ class AgentState:
     def write_ca(self, pem: str) -> None:
         """Keep the CA."""
         write_whole(self.directory / "ca.pem", pem.encode())
+
+    def result_seed(self) -> bytes | None:
+        """The seed of the host's result key; None where it has none (it joined with a version before these)."""
+        path = self.directory / "result.key"
+        return read_private(path) if path.exists() else None
+
+    def write_result_seed(self, seed: bytes) -> None:
+        """Keep it."""
+        write_whole(self.directory / "result.key", seed)
 
     def roster(self) -> Signed:
         """The newest verified roster revision."""

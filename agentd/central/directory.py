@@ -22,7 +22,18 @@ from libstaragent.security.acts import Member
 class HostRecord:
     """One enrolled host."""
 
-    __slots__ = ("addresses", "chosen", "enrolled_ms", "facts", "id", "labels", "last_seen_ms", "name", "room")
+    __slots__ = (
+        "addresses",
+        "chosen",
+        "enrolled_ms",
+        "facts",
+        "id",
+        "labels",
+        "last_seen_ms",
+        "name",
+        "result_key",
+        "room",
+    )
 
     def __init__(
         self,
@@ -35,6 +46,7 @@ class HostRecord:
         addresses: tuple[str, ...],
         enrolled_ms: int,
         last_seen_ms: int | None = None,
+        result_key: bytes = b"",
     ) -> None:
         self.id = id
         self.name = name
@@ -44,6 +56,7 @@ class HostRecord:
         self.addresses = addresses
         self.enrolled_ms = enrolled_ms
         self.last_seen_ms = last_seen_ms
+        self.result_key = result_key
         # What an expression sees of it, kept until something changes.
         self.chosen: HostFacts | None = None
 
@@ -127,6 +140,8 @@ class Directory:
             enrolled_ms=record.enrolled_ms,
             changed_ms=record.last_seen_ms or record.enrolled_ms if state is None else state.at_ms,
             code="" if state is None or state.up else state.code,
+            boot_nonce="" if state is None else state.boot_nonce.hex(),
+            result_key=record.result_key.hex(),
         )
 
     def views(self, records: Iterable[HostRecord]) -> tuple[HostView, ...]:

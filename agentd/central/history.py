@@ -124,7 +124,14 @@ class History:
         if output and row.output_digest is not None:
             body = self._read.output(row.output_digest)
             kept = None if body is None else output_of(body)
-        return target_view(member, result_of(row, kept), row.received_ms, amendment=amendment, output=output)
+        return target_view(
+            member,
+            result_of(row, kept),
+            row.received_ms,
+            amendment=amendment,
+            output=output,
+            kept=row.output_digest,
+        )
 
     def _restored(self, row: records.Job) -> Restored:
         signed = unpack_signed(row.envelope)
@@ -174,4 +181,5 @@ def _host(row: records.Host) -> HostRecord:
         addresses=addresses,
         enrolled_ms=row.enrolled_ms,
         last_seen_ms=row.last_seen_ms,
+        result_key=row.result_key or b"",
     )

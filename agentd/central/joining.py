@@ -26,6 +26,7 @@ from libstaragent.model.ids import ULID_RANDOM_BYTES, is_host_name, new_ulid
 from libstaragent.security.acts import Envelope, IssueToken, act_name
 from libstaragent.security.identity import Credential, certificate_span, sign_csr
 from libstaragent.security.signed import Signed
+from libstaragent.security.signing import KEY_BYTES
 from libstaragent.security.tokens import SECRET_BYTES, EnrolToken, issue, redeem, token_id
 
 log = logging.getLogger("agentd.central")
@@ -105,6 +106,7 @@ class Joining:
             facts=stored_facts(facts, addresses),
             certificate_not_after_ms=certificate_span(certificate)[1],
             enrolled_ms=now_ms,
+            result_key=request.result_key or None,
         )
         await self._central.write([UseToken(used.id, now_ms), host])
         self._central.admitted(
@@ -116,6 +118,7 @@ class Joining:
                 facts=facts,
                 addresses=addresses,
                 enrolled_ms=now_ms,
+                result_key=request.result_key,
             )
         )
         log.info("host %s enrolled as %s in room %s from %s", request.name, agent, room, address)
@@ -128,6 +131,8 @@ def _check(request: Enrolment) -> None:
     sizes = [len(key) + len(value) for key, value in request.facts.items()]
     if len(sizes) > MAX_FACTS or max(sizes, default=0) > MAX_FACT_BYTES or any(" " in key for key in request.facts):
         raise codes.REQUEST_MALFORMED.error("facts are too many, too long, or have a space in a name")
+    if len(request.result_key) not in (0, KEY_BYTES):
+        raise codes.REQUEST_MALFORMED.error(f"result_key is not {KEY_BYTES} bytes")
     if len(request.addresses) > MAX_ADDRESSES or any(len(a) > 64 or " " in a for a in request.addresses):
         raise codes.REQUEST_MALFORMED.error("addresses are too many or are none")
 

@@ -53,9 +53,15 @@ def open_view(job: str, member: Member, state: str) -> TargetView:
 
 
 def target_view(
-    member: Member, result: TargetResult, received_ms: int, *, amendment: bool = False, output: bool = False
+    member: Member,
+    result: TargetResult,
+    received_ms: int,
+    *,
+    amendment: bool = False,
+    output: bool = False,
+    kept: bytes | None = None,
 ) -> TargetView:
-    """A target that has ended; with its kept output when `output`."""
+    """A target that has ended; with its kept output when `output`. `kept` is the digest of that output, if known."""
     view = TargetView(
         job=result.job,
         agent=member.agent,
@@ -79,6 +85,8 @@ def target_view(
         left_running=tuple(f"{left.pid} {left.name}" for left in result.left_running),
         left_count=result.left_count,
         amendment=amendment,
+        output_sha256=_hex(kept),
+        signature=_hex(result.signature),
         **({"output": output_view(result.output)} if output else {}),
     )
     return view

@@ -29,6 +29,7 @@ from libstaragent.security.identity import certificate_span, create_agent_key, c
 from libstaragent.security.private_file import read_private
 from libstaragent.security.roster import RosterChain
 from libstaragent.security.rotation import renewal_time
+from libstaragent.security.signing import SEED_BYTES, public_key
 from libstaragent.security.tls import client_context, contact_context, trusted_ca
 
 # A roster chain of some hundred revisions; more is not a control plane of ours.
@@ -53,12 +54,15 @@ def join(directory: Path, address: str, *, pin: str, token: str, name: str) -> I
     ca = trusted_ca(trust.ca, roster)
     key = create_agent_key()
     keep_key(directory, key)
+    seed = os.urandom(SEED_BYTES)
+    state.write_result_seed(seed)
     request = Enrolment(
         token=token,
         name=name,
         csr=create_csr(key).decode("ascii"),
         facts=facts.facts(),
         addresses=facts.addresses(address.rpartition(":")[0].strip("[]")),
+        result_key=public_key(seed),
     )
     enrolled = _decode(_call(address, client_context(ca), "POST", "/v1/enrol", msgspec.json.encode(request)), Enrolled)
     certificate = enrolled.certificate.encode("ascii")

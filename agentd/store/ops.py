@@ -93,6 +93,7 @@ class InsertTarget(Struct, frozen=True, kw_only=True):
     omitted: int = 0
     left_running: str | None = None
     left_count: int = 0
+    signature: bytes | None = None
 
 
 class InsertAmendment(InsertTarget, frozen=True, kw_only=True):
@@ -139,10 +140,11 @@ class UpsertHost(Struct, frozen=True, kw_only=True):
     certificate_not_after_ms: int | None = None
     enrolled_ms: int
     revoked: bool = False
+    result_key: bytes | None = None
 
 
 class UpdateHost(Struct, frozen=True, kw_only=True):
-    """What changed of a known host; None leaves a field as it is."""
+    """What changed of a known host; None leaves a field as it is. `guard` is central's own, opaque here."""
 
     id: str
     room: str | None = None
@@ -150,6 +152,7 @@ class UpdateHost(Struct, frozen=True, kw_only=True):
     facts: dict[str, str] | None = None
     certificate_serial: str | None = None
     certificate_not_after_ms: int | None = None
+    guard: bytes | None = None
 
 
 class TouchHosts(Struct, frozen=True):

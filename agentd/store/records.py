@@ -46,6 +46,8 @@ class Host(Struct, frozen=True, kw_only=True):
     enrolled_ms: int
     last_seen_ms: int | None
     revoked: bool
+    result_key: bytes | None
+    guard: bytes | None
 
 
 class Token(Struct, frozen=True, kw_only=True):

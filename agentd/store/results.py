@@ -7,12 +7,11 @@ from __future__ import annotations
 
 __all__ = ("output_of", "result_of", "target_ops")
 
-import hashlib
-
 import msgspec
 
 from agentd.store.ops import InsertOutput, InsertTarget
 from libstaragent.model.result import LeftRunning, Output, TargetResult
+from libstaragent.security.result_signature import kept_digest
 
 _SAME = tuple(name for name in TargetResult.__struct_fields__ if name not in ("detail", "left_running", "output"))
 
@@ -20,12 +19,10 @@ _SAME = tuple(name for name in TargetResult.__struct_fields__ if name not in ("d
 def target_ops(agent: str, result: TargetResult, *, received_ms: int) -> list[InsertTarget | InsertOutput]:
     """What to write for the end of a target: its row, and its output if it has any."""
     written: list[InsertTarget | InsertOutput] = []
-    digest = None
     output = result.output
-    if output is not None and (output.head or output.tail or output.omitted):
-        body = msgspec.msgpack.encode(output)
-        digest = hashlib.sha256(body).digest()
-        written.append(InsertOutput(digest, body))
+    digest = kept_digest(output)
+    if digest is not None:
+        written.append(InsertOutput(digest, msgspec.msgpack.encode(output)))
     left = msgspec.json.encode(result.left_running).decode() if result.left_running else None
     row = InsertTarget(
         agent=agent,

@@ -60,6 +60,8 @@ hosts = Table(
     Column("enrolled_ms", BigInteger, nullable=False),
     Column("last_seen_ms", BigInteger),
     Column("revoked", Boolean, nullable=False),
+    Column("result_key", LargeBinary),
+    Column("guard", LargeBinary),
 )
 
 tokens = Table(
@@ -145,6 +147,7 @@ def _result_columns() -> list[Column]:
         Column("omitted", BigInteger, nullable=False, server_default="0"),
         Column("left_running", Text),
         Column("left_count", Integer, nullable=False, server_default="0"),
+        Column("signature", LargeBinary),
     ]
 
 

@@ -8,7 +8,8 @@
 
 On asyncio and trio. `libstaragent.sync.Fleet` is the same without ``async``.
 
-Not here: HTTP (`transport`), what is signed (`submission`). This is the client's wiring page.
+Not here: HTTP (`transport`), what is signed (`submission`). This is the client's wiring page, and long because each
+thing that a fleet can be asked is one method of this class.
 
 Rules: what is run is resolved, frozen and signed here, with a key that never leaves this process; the roster that names
 groups and revision is believed by the pin in the context, not because central sent it.
@@ -33,6 +34,7 @@ from libstaragent.client.context import Context, context_path, load_context
 from libstaragent.client.events import JobEvents
 from libstaragent.client.fleet_events import fleet_events
 from libstaragent.client.job import Job
+from libstaragent.client.known_hosts import KnownHosts, known_hosts_path
 from libstaragent.client.session import Login, session_path
 from libstaragent.client.submission import BACKGROUND, FOREGROUND, Signer, check_meant, shell_argv
 from libstaragent.client.transport import READ_SECONDS, Transport
@@ -53,6 +55,7 @@ from libstaragent.model.api import (
     Trust,
 )
 from libstaragent.model.ids import ULID_RANDOM_BYTES
+from libstaragent.security.act_limits import MAX_LISTED_TARGETS
 from libstaragent.security.acts import Act, Exec, IssueToken, Member
 from libstaragent.security.envelope import open_signed
 from libstaragent.security.roster import Roster, RosterChain
@@ -70,16 +73,25 @@ _NEVER_ARRIVED = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH)
 class Fleet:
     """A fleet, through its central's API. Made by `connect`, used as an asynchronous context manager."""
 
-    def __init__(self, context: Context, *, session_file: Path | None = None, seed: bytes | None = None) -> None:
+    def __init__(
+        self,
+        context: Context,
+        *,
+        session_file: Path | None = None,
+        known_hosts: Path | None = None,
+        seed: bytes | None = None,
+    ) -> None:
         """A fleet at `context`; `connect` is the usual way.
 
         :param session_file: where the login is kept between processes; None keeps it in memory.
+        :param known_hosts: where the hosts' keys for results are kept; None keeps them in memory.
         :param seed: the operator's key, where it is not to be read from where the context says.
         """
         self.context = context
         self._seed = seed
         self.transport = Transport(context.api, context.ca, bearer=self._bearer)
         self._login = Login(context, self.transport, load_seed=self._load_seed, file=session_file)
+        self._known_hosts = KnownHosts(context.fleet, known_hosts)
         self._signer: Signer | None = None
         self._roster: Roster | None = None
         self._streams: set[JobEvents] = set()
@@ -96,7 +108,7 @@ class Fleet:
         if isinstance(context, Context):
             return cls(context)
         path = context_path(context)
-        return cls(load_context(path), session_file=session_path(path))
+        return cls(load_context(path), session_file=session_path(path), known_hosts=known_hosts_path(path))
 
     async def __aenter__(self) -> Fleet:
         return self
@@ -191,6 +203,7 @@ class Fleet:
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         stdin: bytes = b"",
+        signed: bool = False,
     ) -> Job:
         """Runs a command on the hosts that `targets` means.
 
@@ -198,11 +211,20 @@ class Fleet:
         :param ttl: seconds within which a host may begin: 10, in the `background` an hour.
         :param shell: `argv` is one line for /bin/sh.
         :param user: the user on the host to run as; None is the agent's own.
+        :param signed: each host signs its result, and `Job.verify` judges them.
         :raises NotFound: a host that is named is not there, or nothing matches; nothing was sent.
         :raises StarAgentError: what cannot be signed, or what central refuses.
         """
         act = self.command(
-            argv, timeout=timeout, background=background, shell=shell, user=user, cwd=cwd, env=env, stdin=stdin
+            argv,
+            timeout=timeout,
+            background=background,
+            shell=shell,
+            user=user,
+            cwd=cwd,
+            env=env,
+            stdin=stdin,
+            signed=signed,
         )
         members = await self.resolve(targets)
         _, submission = await self.sign(act, expression=targets, members=members, ttl=ttl, background=background)
@@ -219,6 +241,7 @@ class Fleet:
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         stdin: bytes = b"",
+        signed: bool = False,
     ) -> Exec:
         """The act of running a command; see `run`."""
         pace = BACKGROUND if background else FOREGROUND
@@ -230,6 +253,7 @@ class Fleet:
             env=dict(env or {}),
             stdin=stdin,
             timeout_ms=int((pace.timeout if timeout is None else timeout) * 1000),
+            signed=signed,
         )
 
     async def sign(
@@ -338,6 +362,20 @@ class Fleet:
         events = JobEvents(self.transport, job, forget=self._streams.discard)
         self._streams.add(events)
         return events
+
+    async def result_keys(self, agents: Sequence[str]) -> tuple[KnownHosts, Mapping[str, str]]:
+        """The keys that were seen before, and what central tells now of these agents; `Job.verify` is the usual way."""
+        if len(agents) <= MAX_LISTED_TARGETS:
+            found: list[HostView] = []
+            for agent in agents:
+                try:
+                    found.append(await self.host(agent))
+                except StarAgentError as error:
+                    if error.code is not codes.HOST_UNKNOWN:
+                        raise
+        else:
+            found = list(await self.hosts())
+        return self._known_hosts, {host.id: host.result_key for host in found}
 
     async def cancel_job(self, job: str) -> JobView:
         """Stops `job`; `Job.cancel` is the usual way."""

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 __all__ = ("HostOutput", "Job", "JobResult")
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct
 
 from libstaragent import codes
+from libstaragent.client.context import Context
 from libstaragent.client.events import JobEvents
+from libstaragent.client.known_hosts import KnownHosts
 from libstaragent.client.output import STDERR, STDOUT, Gap, Piece, output_pieces
 from libstaragent.client.transport import Transport
-from libstaragent.jobs.states import exit_status
+from libstaragent.client.verification import Verdict, judge
+from libstaragent.errors import StarAgentError
+from libstaragent.jobs.states import TERMINAL, exit_status
 from libstaragent.model.api import JobView, OutputView, TargetPage, TargetView
 
 # A result brings the outputs along up to so many targets, 20 MB at most; of larger jobs they are read host by host.
@@ -84,10 +88,13 @@ class _Owner(Protocol):
     """What a job needs of the fleet that it was got from."""
 
     transport: Transport
+    context: Context
 
     def open_events(self, job: JobView) -> JobEvents: ...
 
     async def cancel_job(self, job: str) -> JobView: ...
+
+    async def result_keys(self, agents: Sequence[str]) -> tuple[KnownHosts, Mapping[str, str]]: ...
 
 
 class Job:
@@ -142,6 +149,30 @@ class Job:
         :raises Conflict: TARGET_OPEN, it has not ended.
         """
         return HostOutput(tuple(output_pieces(await self.stored_output(host))))
+
+    async def verify(self, targets: Sequence[TargetView] | None = None) -> tuple[Verdict, ...]:
+        """How far the results of the job's ended targets, or of those `targets` of it, are their hosts' own word.
+
+        :raises Denied: the file of known keys can be changed by others.
+        :raises StarAgentError: central refuses, or cannot be reached.
+        """
+        if targets is None:
+            targets = await self.targets(output=self.submitted.targets <= MAX_WHOLE_TARGETS)
+        ended = [target for target in targets if target.state in TERMINAL]
+        agents = sorted({target.agent for target in ended if target.signature})
+        known, told = await self._owner.result_keys(agents)
+        verdicts: list[Verdict] = []
+        for target in ended:
+            try:
+                key = known.key(target.agent, told.get(target.agent, "")) if target.signature else b""
+            except StarAgentError as error:
+                if error.code is not codes.HOST_KEY_CHANGED:
+                    raise
+                verdicts.append(Verdict(target, "forged", f"{error.code.code} {error.code.sentence}"))
+                continue
+            verdicts.append(judge(target, fleet=self._owner.context.fleet, key=key))
+        known.save()
+        return tuple(verdicts)
 
     async def cancel(self) -> JobView:
         """Asks every target that has not ended to stop; signed like any act.

@@ -14,6 +14,13 @@ NOT_JOINED = Code(
     "Run `agentd join ADDRESS --pin FINGERPRINT` first; `opsconsole up` and `opsconsole token` print the line.",
     owner="host owner",
 )
+RESULT_KEY_MISSING = Code(
+    "SA-5185",
+    "result_key_missing",
+    "a signed result was asked for, and the host has no key to sign it with; nothing ran",
+    "The host joined with a version before result keys: join it anew, or ask without --signed.",
+    owner="host owner",
+)
 RESULT_GONE = Code(
     "SA-5201",
     "result_gone",

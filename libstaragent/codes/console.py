@@ -185,6 +185,35 @@ TARGETS_UNEXPECTED = Code(
     "Nothing was signed. Look at the control plane before you act on hosts.",
     scope="fleet",
 )
+RESULT_FORGED = Code(
+    "SA-1885",
+    "result_forged",
+    "a result is not what its host signed",
+    "Believe neither it nor the control plane that told it: look at the host itself, and at who has central's store.",
+    scope="fleet",
+)
+RESULT_UNSIGNED = Code(
+    "SA-1886",
+    "result_unsigned",
+    "a result that was to be signed is not",
+    "The host cannot have said it so: look at the host itself, and at the control plane.",
+    scope="fleet",
+)
+HOST_KEY_CHANGED = Code(
+    "SA-1887",
+    "host_key_changed",
+    "central tells another key for this agent's results than was seen before",
+    "An agent's key never changes. Look at the control plane; remove the line from the .known_hosts file beside the "
+    "context only if you know why.",
+    scope="fleet",
+)
+KNOWN_HOSTS_DAMAGED = Code(
+    "SA-1888",
+    "known_hosts_damaged",
+    "the file of the hosts' keys cannot be read",
+    "Restore it from a backup; if you move it away, the keys that central tells now are believed as if seen first.",
+    scope="fleet",
+)
 CONSOLE_FAULT = Code(
     "SA-1920",
     "console_fault",

@@ -59,7 +59,10 @@ class ErrorBody(Struct, frozen=True, kw_only=True):
 
 
 class HostView(Struct, frozen=True, kw_only=True):
-    """A host: what was enrolled, what it says of itself, and how its connection is (`state`: up, down or never)."""
+    """A host: what was enrolled, what it says of itself, and how its connection is (`state`: up, down or never).
+
+    `boot_nonce` is of its agent's present start and `result_key` what it signs results with, both in hex.
+    """
 
     id: str
     name: str
@@ -74,6 +77,8 @@ class HostView(Struct, frozen=True, kw_only=True):
     enrolled_ms: int = 0
     changed_ms: int = 0
     code: str = ""
+    boot_nonce: str = ""
+    result_key: str = ""
 
 
 class JobView(Struct, frozen=True, kw_only=True):
@@ -147,6 +152,9 @@ class TargetView(Struct, frozen=True, kw_only=True):
     left_running: tuple[str, ...] = ()
     left_count: int = 0
     amendment: bool = False
+    # Both in hex: the digest of what is kept of the output, and the host's signature where it signed.
+    output_sha256: str | None = None
+    signature: str | None = None
     output: OutputView | UnsetType | None = UNSET
 
 
@@ -190,13 +198,14 @@ class Trust(Struct, frozen=True, kw_only=True):
 
 
 class Enrolment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A host asks to join: POST /v1/enrol."""
+    """A host asks to join: POST /v1/enrol. `result_key` is the public half of the key with which it signs results."""
 
     token: str
     name: str
     csr: str
     facts: dict[str, str] = {}
     addresses: tuple[str, ...] = ()
+    result_key: bytes = b""
 
 
 class Enrolled(Struct, frozen=True, kw_only=True):

@@ -105,6 +105,8 @@ class TargetResult(Struct, frozen=True, array_like=True, kw_only=True):
     left_running: Annotated[tuple[LeftRunning, ...], Meta(max_length=LEFT_NAMED_MAX)] = ()
     left_count: Small = 0
     output: Output | None = None
+    # The host's own (`libstaragent.security.result_signature`); None where nobody asked for it.
+    signature: Annotated[bytes, Meta(min_length=64, max_length=64)] | None = None
 
 
 def failed_result(job: str, state: str, code: str, detail: str = "", *, errno: int | None = None) -> TargetResult:

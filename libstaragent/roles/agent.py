@@ -53,6 +53,7 @@ from libstaragent.roles.agent_effects import (
 from libstaragent.roles.agent_run import LocalRun, keeper_spec, result_of
 from libstaragent.roles.refusals import LONGEST_LIFE_MS, Refusals, refused_until
 from libstaragent.security.acts import Cancel, Exec, act_name
+from libstaragent.security.result_signature import ResultSigner
 from libstaragent.security.signed import Signed
 
 # Commands that one host has open at once, whatever an operator sends; the rest are refused, not queued without end.
@@ -84,6 +85,7 @@ class AgentCore:
         addresses: tuple[str, ...],
         facts: dict[str, str],
         journal: Iterable[Record] = (),
+        signer: ResultSigner | None = None,
     ) -> None:
         self._agent = agent
         self._verifier = verifier
@@ -93,6 +95,7 @@ class AgentCore:
         self._hostname = hostname
         self._addresses = addresses
         self._facts = facts
+        self._signer = signer
         self.effects: list[Effect] = []
         self.connection: Connection | None = None
         self.refused: m.Refuse | m.GoAway | None = None
@@ -291,7 +294,8 @@ class AgentCore:
                 self._remember(record.job, record.expires_ms)
             elif type(record) is Refused:
                 self._remember(record.job, record.expires_ms)
-                self._refusals.add(failed_result(record.job, record.state, record.code))
+                word = failed_result(record.job, record.state, record.code)
+                self._refusals.add(word if self._signer is None else self._signer.sign(word))
                 self._refusals.written(record.job)
             elif type(record) is Floor:
                 self._floor_ms = max(self._floor_ms, record.time_ms)
@@ -345,6 +349,8 @@ class AgentCore:
                 raise codes.ACT_UNSUPPORTED.error("the room gave the envelope another job's id")
             if not isinstance(envelope.act, Exec):
                 raise codes.ACT_UNSUPPORTED.error(act_name(envelope.act))
+            if envelope.act.signed and self._signer is None:
+                raise codes.RESULT_KEY_MISSING.error()
         except StarAgentError as error:
             result = failed_result(job, self._state_of(error.code), error.code.code, error.detail)
             self._refuse(result, refused_until(message.signed, job, error.code, now_ms))
@@ -358,6 +364,7 @@ class AgentCore:
             return
         run = LocalRun("accepting", expires_ms=envelope.expires, envelope=envelope)
         run.stream = message.stream
+        run.sign = envelope.act.signed
         # A cancel that came first: the job is taken all the same, so that no restart finds it new.
         run.cancelled = job in self._cancels
         self._cancels.pop(job, None)
@@ -371,7 +378,7 @@ class AgentCore:
             self._say(m.Result(result))
             return
         self._remember(result.job, until_ms)
-        self._refusals.add(result)
+        self._refusals.add(result if self._signer is None else self._signer.sign(result))
         record = Refused(result.job, until_ms, result.state, result.code or "")
         self._persist(result.job, "refused", record, sync=True)
 
@@ -428,6 +435,8 @@ class AgentCore:
 
     def _finish(self, job: str, result: TargetResult, now: float) -> None:
         run = self.open[job]
+        if run.sign and self._signer is not None:
+            result = self._signer.sign(result)
         run.state = "reporting"
         run.result = result
         run.envelope = None

@@ -31,6 +31,7 @@ class LocalRun:
         "live_end",
         "live_offset",
         "result",
+        "sign",
         "started_ms",
         "state",
         "stream",
@@ -44,6 +45,8 @@ class LocalRun:
         self.cancelled = False
         # Taken before the journal was damaged: whether it ran, and even ended, may be among what is lost.
         self.doubtful = False
+        # Whether its result is to be signed. After a restart nobody knows, and one signature more does no harm.
+        self.sign = True
         self.started_ms: int | None = None
         self.summary: dict[str, Any] | None = None
         self.result: TargetResult | None = None

@@ -77,7 +77,8 @@ class Exec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="a
 
     `output_head` and `output_tail` travel with the result; `output_spool` is how much of the end the host itself keeps,
     for whoever reads the spool later. `reduce` names a reducer of the rooms (`libstaragent.jobs`), empty for none: then
-    the rooms pass on what it makes of the outputs instead of the outputs.
+    the rooms pass on what it makes of the outputs instead of the outputs. With `signed` each host signs its result, or
+    refuses where it has no key to.
     """
 
     argv: tuple[str, ...]
@@ -93,6 +94,7 @@ class Exec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="a
     output_spool: int = 4 * 1024 * 1024
     reduce: str = ""
     kill_grace_ms: int = 5_000
+    signed: bool = False
 
 
 class Put(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="act", tag="put"):

@@ -13,7 +13,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from opsconsole.cli.failure import narrate, usage
+from opsconsole.cli.failure import describe, narrate, usage
 
 if TYPE_CHECKING:
     from libstaragent.security.acts import Exec
@@ -53,6 +53,7 @@ def command_of(options: Namespace) -> Exec:
         cwd=options.cwd,
         env=variables(options.env, "--env"),
         stdin=_standard_input(options.stdin),
+        signed=options.signed,
     )
 
 
@@ -74,6 +75,7 @@ async def _run(options: Namespace) -> int:
     from libstaragent.jobs.states import exit_status
     from opsconsole.cli.follow import Left, follow
     from opsconsole.cli.lines_json import json_line
+    from opsconsole.cli.signatures import doubts_of
     from opsconsole.cli.summary import summary
     from opsconsole.cli.watchers import watcher_for
     from opsconsole.config import fleet_of
@@ -99,11 +101,14 @@ async def _run(options: Namespace) -> int:
         except Left:
             narrate(f"left; see later: opsconsole jobs show {job.id}")
             return CANCELLED_AND_LEFT
-    status = exit_status(view.counts)
+        doubts = await doubts_of(job, needed=True) if options.signed else []
+    status = exit_status(view.counts) or (1 if doubts else 0)
     if options.json:
         sys.stdout.write(json_line("result", job=view.id, targets=view.targets, counts=view.counts, exit_status=status))
     else:
         narrate(summary(view.counts, targets))
+    for doubt in doubts:
+        narrate(f"opsconsole: {describe(doubt)}")
     return status
 
 

@@ -57,19 +57,31 @@ async def _list(fleet: Fleet, options: Namespace) -> int:
 
 
 async def _show(fleet: Fleet, options: Namespace) -> int:
+    import msgspec
+
+    from libstaragent.client.job import MAX_WHOLE_TARGETS
     from libstaragent.jobs.states import exit_status
+    from opsconsole.cli.failure import describe, narrate
     from opsconsole.cli.lines_json import json_line
+    from opsconsole.cli.signatures import doubts_in
     from opsconsole.cli.summary import reason, summary
     from opsconsole.cli.table import table
     from opsconsole.sanitize import safe
 
     job = await fleet.job(options.job)
     view = job.submitted
-    targets = await job.targets()
-    status = exit_status(view.counts)
+    targets = await job.targets(output=view.targets <= MAX_WHOLE_TARGETS)
+    verdicts = await job.verify(targets)
+    words = {(verdict.target.agent, verdict.target.amendment): verdict.word for verdict in verdicts}
+    doubts = doubts_in(verdicts, needed=options.signed)
+    status = exit_status(view.counts) or (1 if doubts else 0)
+    for doubt in doubts:
+        narrate(f"opsconsole: {describe(doubt)}")
     if options.json:
         sys.stdout.write(json_line("job", view))
-        sys.stdout.write("".join(json_line("target", target) for target in targets))
+        for target in targets:
+            word = words.get((target.agent, target.amendment), "")
+            sys.stdout.write(json_line("target", msgspec.structs.replace(target, output=msgspec.UNSET), result=word))
         return status
     ended = "running" if view.finished_ms is None else f"ended {_moment(view.finished_ms)}"
     for name, text in (
@@ -88,11 +100,12 @@ async def _show(fleet: Fleet, options: Namespace) -> int:
             reason(target),
             _took(target),
             f"{target.stdout_bytes}+{target.stderr_bytes}",
+            _word(words.get((target.agent, target.amendment))),
             target.detail or ", ".join(target.left_running),
         )
         for target in targets
     ]
-    sys.stdout.write("\n" + table(("HOST", "STATE", "WHY", "TOOK", "OUT+ERR", "DETAIL"), rows))
+    sys.stdout.write("\n" + table(("HOST", "STATE", "WHY", "TOOK", "OUT+ERR", "RESULT", "DETAIL"), rows))
     return status
 
 
@@ -141,6 +154,11 @@ _VERBS = {"list": _list, "show": _show, "output": _output, "cancel": _cancel}
 
 def _moment(time_ms: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_ms / 1000))
+
+
+def _word(word: str | None) -> str:
+    """What of a verdict is worth a place: most results are unsigned, because nobody asked for more."""
+    return "" if word in (None, "unsigned") else word
 
 
 def _took(target: TargetView) -> str:

@@ -25,6 +25,7 @@ def what_to_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--user", metavar="U", help="run as this user of the host")
     parser.add_argument("--cwd", metavar="DIR", help="run in this directory of the host")
     parser.add_argument("--env", metavar="K=V", action="append", default=[], help="set a variable; may be repeated")
+    parser.add_argument("--signed", action="store_true", help="let each host sign its result, and judge what they say")
     parser.add_argument("words", metavar="ARGV", nargs="*", help="after --")
 
 

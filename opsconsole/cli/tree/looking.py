@@ -24,6 +24,7 @@ def add_looking(commands: Commands) -> None:
     listing.add_argument("--limit", type=positive, default=20, metavar="N", help="at most N (20)")
     show = verbs.add_parser("show", help="one job and how each of its targets stands")
     show.add_argument("job", metavar="JOB")
+    show.add_argument("--signed", action="store_true", help="every host was to sign: fail where one did not")
     output = verbs.add_parser("output", help="what is kept of a job's output")
     output.add_argument("job", metavar="JOB")
     output.add_argument("host", metavar="HOST", nargs="?")
