@@ -34,6 +34,7 @@ from agentd.central import api
 from agentd.central.hub import Hub
 from agentd.central.listener import Listener
 from agentd.central.service import Central, wall_ms
+from agentd.room.metrics import RoomMetrics
 from agentd.room.server import Room
 from agentd.store.store import Store
 from libstaragent import codes
@@ -118,7 +119,10 @@ async def _serve(options: Options, version: str) -> None:
             raise codes.LISTEN_FAILED.error(detail, errno=error.errno) from error
         parts.push_async_callback(room.stop)
         told = address(state.names[0] if state.names else room_host, room_port)
-        listener = Listener(api.build(central, store, ca=state.ca, room_address=told, version=version), api_tls)
+        application = api.build(
+            central, store, ca=state.ca, room_address=told, version=version, collectors=[RoomMetrics(room)]
+        )
+        listener = Listener(application, api_tls)
         api_host, api_port = await listener.start(*options.listen_api)
         parts.push_async_callback(listener.stop)
         parts.callback(hub.close)

@@ -11,7 +11,7 @@ Nothing is outside `folder`, and every process that was started here is ended he
 
 from __future__ import annotations
 
-__all__ = ("Agents", "Client", "ControlPlane", "cpu_seconds", "wall_ms")
+__all__ = ("Agents", "Client", "ControlPlane", "Refused", "cpu_seconds", "end", "new_id", "wall_ms")
 
 import http.client
 import json
@@ -27,12 +27,22 @@ from typing import Self
 
 import msgspec
 
-from bench.agents import AgentPlan, Plan
-from libstaragent.model.api import Enrolled, Enrolment, JobAnswer, JobSubmission, TokenIssued
+from bench.simulated import AgentPlan, Plan
+from libstaragent.model.api import (
+    Challenge,
+    Enrolled,
+    Enrolment,
+    JobAnswer,
+    JobSubmission,
+    LoginRequest,
+    Session,
+    TokenIssued,
+)
 from libstaragent.model.ids import ULID_RANDOM_BYTES, new_ulid
 from libstaragent.security.acts import Act, Exec, IssueToken, Member, TargetList, TargetRoot, Targets
 from libstaragent.security.envelope import Envelope, Signed, sign, signed_to_json
 from libstaragent.security.identity import create_agent_key, create_csr
+from libstaragent.security.login import answer
 from libstaragent.security.membership import MembershipTree
 from libstaragent.security.roster import Operator, Roster, sign_roster
 from libstaragent.security.signing import SEED_BYTES, fingerprint, public_key
@@ -63,11 +73,20 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+class Refused(RuntimeError):
+    """An answer that is no success."""
+
+    def __init__(self, path: str, status: int, body: bytes) -> None:
+        super().__init__(f"{path}: {status} {body[:500]!r}")
+        self.status = status
+
+
 class Client:
     """One HTTPS connection to the API, kept open."""
 
     def __init__(self, address: str, ca_pem: str) -> None:
         host, _, port = address.rpartition(":")
+        self.bearer = ""
         self._http = http.client.HTTPSConnection(
             host, int(port), context=client_context(ca_pem), timeout=PATIENCE_SECONDS
         )
@@ -79,22 +98,22 @@ class Client:
 
     def get(self, path: str) -> bytes:
         """The same of a GET."""
-        self._http.request("GET", path)
+        self._http.request("GET", path, headers={"Authorization": f"Bearer {self.bearer}"} if self.bearer else {})
         return self._answer(path)
 
     def _answer(self, path: str) -> bytes:
-        answer = self._http.getresponse()
-        data = answer.read()
-        if answer.status >= 300:
-            raise RuntimeError(f"{path}: {answer.status} {data[:500]!r}")
+        answered = self._http.getresponse()
+        data = answered.read()
+        if answered.status >= 300:
+            raise Refused(path, answered.status, data)
         return data
 
     def run(self, body: bytes) -> JobAnswer:
         """Submit a job and wait until every result is committed."""
-        answer = msgspec.json.decode(self.post(f"/v1/jobs?wait={PATIENCE_SECONDS}", body), type=JobAnswer)
-        if answer.job.counts != {"ok": answer.job.targets}:
-            raise RuntimeError(f"the job did not end well: {answer.job}")
-        return answer
+        done = msgspec.json.decode(self.post(f"/v1/jobs?wait={PATIENCE_SECONDS}", body), type=JobAnswer)
+        if done.job.counts != {"ok": done.job.targets}:
+            raise RuntimeError(f"the job did not end well: {done.job}")
+        return done
 
     def close(self) -> None:
         """Close the connection."""
@@ -111,6 +130,8 @@ class ControlPlane:
         self.root = public_key(self._root_seed)
         self.fleet = fingerprint(self.root)
         self.members: tuple[Member, ...] = ()
+        self.api = "127.0.0.1:0"
+        self.room = ("127.0.0.1", 0)
         self._certificates: dict[str, Path] = {}
 
     def __enter__(self) -> Self:
@@ -132,31 +153,49 @@ class ControlPlane:
         (self._state / "rosters" / "1.signed").write_bytes(signed_to_json(self.roster))
         self.ca_path = self._state / "ca.pem"
         self.ca_pem = self.ca_path.read_text()
-        self._log = open(self.folder / "agentd.log", "wb")
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "agentd", "all", "--state", str(self._state)),
-                *("--listen-api", "127.0.0.1:0", "--listen-room", "127.0.0.1:0", "--room", ROOM),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-        )
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            self.__exit__(None, None, None)
-            raise RuntimeError("agentd all did not start: " + (self.folder / "agentd.log").read_text()[-2000:])
-        ready = json.loads(line)
-        self.api = ready["api"].removeprefix("https://")
-        host, _, port = ready["room"].rpartition(":")
-        self.room = (host, int(port))
+        self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         end(self._process)
-        self._log.close()
+
+    def start(self) -> None:
+        """`agentd all`: at first on any ports, later on the same."""
+        room = ":".join(str(word) for word in self.room)
+        with open(self.folder / "agentd.log", "ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "agentd", "all", "--state", str(self._state)),
+                    *("--listen-api", self.api, "--listen-room", room, "--room", ROOM),
+                ],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=HERE.parent,
+            )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            end(self._process)
+            raise RuntimeError("agentd all did not start: " + (self.folder / "agentd.log").read_text()[-2000:])
+        ready = json.loads(line)
+        self.api = ready["api"].removeprefix("https://")
+        host, _, port = ready["room"].rpartition(":")
+        self.room = (host, int(port))
+
+    def kill(self) -> None:
+        """`kill -9`; `start` starts it again."""
+        self._process.kill()
+        if self._process.wait(PATIENCE_SECONDS) != -signal.SIGKILL:
+            raise RuntimeError("the control plane had ended by itself: " + self.log[-2000:])
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    @property
+    def log(self) -> str:
+        """What it wrote to its log."""
+        return (self.folder / "agentd.log").read_text()
 
     @property
     def pid(self) -> int:
@@ -174,16 +213,31 @@ class ControlPlane:
         request = create_csr(key).decode()
         self._key = self._write("agent.key", key)
         members: list[Member] = []
-        order = self.sign(IssueToken(room=ROOM, uses=hosts, ttl_ms=3_600_000), None)
-        token = msgspec.json.decode(client.post("/v1/tokens", signed_to_json(order)), type=TokenIssued).token
+        token = self.token(hosts)
         for number in range(hosts):
             enrolment = Enrolment(token=token, name=f"host{number:05}", csr=request)
-            answer = client.post("/v1/enrol", msgspec.json.encode(enrolment))
-            enrolled = msgspec.json.decode(answer, type=Enrolled)
+            enrolled = msgspec.json.decode(client.post("/v1/enrol", msgspec.json.encode(enrolment)), type=Enrolled)
             self._certificates[enrolled.agent] = self._write(f"{enrolled.name}.crt", enrolled.certificate.encode())
             members.append(Member(enrolled.agent, enrolled.name, enrolled.room))
         client.close()
         self.members = tuple(members)
+
+    def token(self, uses: int) -> str:
+        """An enrolment token."""
+        client = self.client()
+        order = self.sign(IssueToken(room=ROOM, uses=uses, ttl_ms=3_600_000), None)
+        issued = msgspec.json.decode(client.post("/v1/tokens", signed_to_json(order)), type=TokenIssued)
+        client.close()
+        return issued.token
+
+    def reader(self) -> Client:
+        """A connection that may read: it shows a bearer token, as after `opsconsole login`."""
+        client = self.client()
+        asked = msgspec.json.decode(client.get("/v1/login?operator=bench"), type=Challenge)
+        signed = answer(asked, fleet=self.fleet, operator="bench", seed=self._operator_seed)
+        said = client.post("/v1/login", msgspec.json.encode(LoginRequest(answer=signed)))
+        client.bearer = msgspec.json.decode(said, type=Session).token
+        return client
 
     @property
     def resident_kb(self) -> int:
@@ -219,18 +273,18 @@ class ControlPlane:
         signed = self.sign(Exec(argv=("uptime",)), TargetRoot("*", len(members), root))
         return msgspec.json.encode(JobSubmission(signed, tuple(members)))
 
-    def sign(self, act: Act, targets: Targets | None) -> Signed:
-        """The operator's envelope."""
+    def sign(self, act: Act, targets: Targets | None, *, job: str = "", ttl_ms: int = 600_000) -> Signed:
+        """The operator's envelope; `job` is its id, or a new one."""
         now = wall_ms()
         envelope = Envelope(
-            id=new_id(),
+            id=job or new_id(),
             fleet=self.fleet,
             operator="bench",
             act=act,
             targets=targets,
             issued=now,
             not_before=now,
-            expires=now + 600_000,
+            expires=now + ttl_ms,
             roster=1,
         )
         return sign(envelope, self._operator_seed)
@@ -267,6 +321,16 @@ class Agents:
     ) -> None:
         for process in self._processes:
             end(process)
+
+    def ask(self) -> int:
+        """How often they tried to connect since this was asked last."""
+        tries = 0
+        for process in self._processes:
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.write(b"?")
+            process.stdin.flush()
+            tries += int(process.stdout.readline().split()[1])
+        return tries
 
     @property
     def cpu(self) -> float:

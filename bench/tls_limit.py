@@ -3,13 +3,15 @@ nothing else. No core, no decoding, no store, no bus: one loop writes to every c
 
     bench/tls_limit.py FOLDER HOSTS DEPTH ROUNDS SENT ANSWERED       runs both sides, prints a line of JSON
 
+    bench/tls_limit.py --handshakes PLAN FOLDER COUNT     what COUNT mutual handshakes cost, as agents of PLAN make them
+
 Per round each connection gets DEPTH frames of SENT bytes in one write and answers DEPTH frames of ANSWERED bytes in one
 write, as agents do that have DEPTH jobs at once. A frame there and back is one host-command's worth of bytes.
 """
 
 from __future__ import annotations
 
-__all__ = ("main",)
+__all__ = ("handshakes", "main")
 
 import json
 import os
@@ -20,8 +22,11 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
+
+from bench.simulated import Plan
 from libstaragent.security.identity import create_ca, create_server
-from libstaragent.security.tls import api_context, client_context
+from libstaragent.security.tls import agent_context, api_context, client_context, room_context
 
 READ_AT_ONCE = 256 * 1024
 
@@ -134,5 +139,43 @@ def _echo(address: tuple[str, int], context: ssl.SSLContext, hosts: int, heard: 
     return time.process_time() - cpu
 
 
+def handshakes(plan_path: Path, folder: Path, count: int) -> None:
+    """Mutual handshakes and nothing else; prints {"rate": a second of one core, "server_us": …}."""
+    plan = msgspec.json.decode(plan_path.read_bytes(), type=Plan)
+    ca_pem = Path(plan.ca).read_text()
+    state = Path(plan.ca).parent
+    server = room_context(certificate=state / "room.pem", key=state / "room.pem", ca_pem=ca_pem)
+    listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            for number in range(count):
+                entry = plan.agents[number % len(plan.agents)]
+                context = agent_context(certificate=Path(entry.certificate), key=Path(plan.key), ca_pem=ca_pem)
+                raw = socket.create_connection(listener.getsockname())
+                with context.wrap_socket(raw, server_hostname="127.0.0.1") as peer:
+                    peer.recv(1)
+            status = 0
+        finally:
+            os._exit(status)
+    cpu = 0.0
+    for _ in range(count):
+        raw, _ = listener.accept()
+        began = time.process_time()
+        with server.wrap_socket(raw, server_side=True) as peer:
+            peer.getpeercert()
+            peer.send(b"1")
+        cpu += time.process_time() - began
+    _, status = os.waitpid(child, 0)
+    if status:
+        raise RuntimeError("the side of the agents failed")
+    listener.close()
+    sys.stdout.write(json.dumps({"rate": count / cpu, "server_us": cpu / count * 1e6}) + "\n")
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "--handshakes":
+        handshakes(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
+        sys.exit()
     main(Path(sys.argv[1]), *(int(word) for word in sys.argv[2:]))  # type: ignore[call-arg]

@@ -14,9 +14,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run(name: str) -> dict[str, Any]:
+def run(name: str, *, within: float = 50) -> dict[str, Any]:
     command = [sys.executable, str(ROOT / "bench" / name), "--smoke", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=within, check=False)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["bench"] == name
@@ -53,3 +53,16 @@ def test_footprint_reads_agent_and_keeper() -> None:
     said = run("footprint")
     assert said["jobs"] == 5
     assert said["agent_pss_kb"] > 0 and said["keeper_pss_kb"] > 0
+
+
+def test_chaos_kills_every_kind_of_process_and_the_books_balance() -> None:
+    said = run("chaos", within=150)
+    assert all(said["kills"][kind] for kind in ("agent", "keeper", "host", "central", "cut", "stall"))
+    assert said["began"] > 0 and said["open"] == 0
+    assert (said["lost"], said["double"], said["silent"]) == (0, 0, 0)
+
+
+def test_herd_is_back_after_the_control_planes_death() -> None:
+    said = run("herd", within=100)
+    assert said["back"] == said["hosts"] == 40
+    assert said["tries_an_agent"] >= 1 and said["limit_handshakes"] > 0 and said["errors_logged"] == 0

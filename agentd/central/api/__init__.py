@@ -4,6 +4,10 @@ from __future__ import annotations
 
 __all__ = ("build",)
 
+from collections.abc import Iterable
+
+from prometheus_client.registry import Collector
+
 from agentd.central.access import Access
 from agentd.central.api.access import AccessApi
 from agentd.central.api.app import Application
@@ -20,11 +24,19 @@ from agentd.store.store import Store
 from libstaragent.security.identity import Credential
 
 
-def build(central: Central, store: Store, *, ca: Credential, room_address: str, version: str) -> Application:
-    """The application. `room_address` is what joining hosts are told."""
+def build(
+    central: Central,
+    store: Store,
+    *,
+    ca: Credential,
+    room_address: str,
+    version: str,
+    collectors: Iterable[Collector] = (),
+) -> Application:
+    """The application. `room_address` is what joining hosts are told, `collectors` are metrics of other parts."""
     access = Access(central, store.read, now_ms=central.now_ms)
     joining = Joining(central, store.read, ca, now_ms=central.now_ms)
-    system = SystemApi(central, central.hub, store, version=version)
+    system = SystemApi(central, central.hub, store, version=version, collectors=collectors)
     routes = table(
         JobsApi(central, central.history),
         HostsApi(central),

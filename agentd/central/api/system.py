@@ -9,10 +9,11 @@ from __future__ import annotations
 __all__ = ("SystemApi",)
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from agentd.central.api.call import Call, Reply
 from agentd.central.hub import Hub
@@ -34,16 +35,19 @@ _COUNTED = {
 
 
 class SystemApi:
-    """See the module. It is its own collector."""
+    """See the module. It is its own collector; `collectors` are those of other parts of this process."""
 
-    def __init__(self, central: Central, hub: Hub, store: Store, *, version: str) -> None:
+    def __init__(
+        self, central: Central, hub: Hub, store: Store, *, version: str, collectors: Iterable[Collector] = ()
+    ) -> None:
         self._central = central
         self._hub = hub
         self._store = store
         self._version = version
         self._started = time.monotonic()
         self._registry = CollectorRegistry()
-        self._registry.register(self)
+        for collector in (self, *collectors):
+            self._registry.register(collector)
         self.openapi = b"{}"
 
     async def health(self, call: Call) -> Reply:

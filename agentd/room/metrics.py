@@ -1,0 +1,43 @@
+"""A room's counters for Prometheus.
+
+Not here: who asks (`central.api.system` where central and room are one process). Rules: read when asked for, from what
+is counted anyway.
+"""
+
+from __future__ import annotations
+
+__all__ = ("RoomMetrics",)
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from agentd.room.server import Room
+
+
+class RoomMetrics:
+    """A collector of prometheus_client."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+
+    def collect(self) -> Iterator[Metric]:
+        """What prometheus_client asks for."""
+        room = self._room
+        labels = ("room",)
+        for name, text, value in (
+            ("turned_away", "Connections closed before TLS because too many came at once", room.refused),
+            ("failed_handshakes", "Connections that did not finish TLS", room.failed_handshakes),
+            ("received_bytes", "Of the agent protocol, without TLS", room.bytes_in),
+            ("sent_bytes", "Of the agent protocol, without TLS", room.bytes_out),
+        ):
+            counter = CounterMetricFamily(f"opsconsole_room_{name}", text, labels=labels)
+            counter.add_metric((room.core.room,), value)
+            yield counter
+        for name, text, value in (
+            ("connections", "TLS connections that stand", room.connections),
+            ("reading_paused", "Connections not read because central is behind", room.reading_paused),
+        ):
+            gauge = GaugeMetricFamily(f"opsconsole_room_{name}", text, labels=labels)
+            gauge.add_metric((room.core.room,), value)
+            yield gauge
