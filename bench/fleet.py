@@ -44,6 +44,7 @@ from libstaragent.security.envelope import Envelope, Signed, sign, signed_to_jso
 from libstaragent.security.identity import create_agent_key, create_csr
 from libstaragent.security.login import answer
 from libstaragent.security.membership import MembershipTree
+from libstaragent.security.policy.model import FOUNDERS
 from libstaragent.security.roster import Operator, Roster, sign_roster
 from libstaragent.security.signing import SEED_BYTES, fingerprint, public_key
 from libstaragent.security.tls import client_context
@@ -147,6 +148,7 @@ class ControlPlane:
                 valid_until=now + 30 * DAY_MS,
                 ca=(bytes.fromhex(said["ca_sha256"]),),
                 operators=(Operator("bench", public_key(self._operator_seed), ("admin", "operator", "read")),),
+                rules=(FOUNDERS,),
             ),
             self._root_seed,
         )

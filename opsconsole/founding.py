@@ -21,6 +21,7 @@ import msgspec
 from libstaragent import codes
 from libstaragent.errors import StarAgentError
 from libstaragent.model.ids import is_user_name
+from libstaragent.security.policy.model import FOUNDERS
 from libstaragent.security.private_file import read_private, write_private
 from libstaragent.security.roster import Operator, Roster, open_roster, sign_roster
 from libstaragent.security.secrets import KeyFile, Keyring
@@ -87,7 +88,7 @@ def found_fleet(*, operator: str, key_file: Path | None, root_key_file: Path | N
 
 
 def sign_first_roster(founding: Founding, *, state: Path, ca_sha256: bytes) -> None:
-    """Writes revision 1: the CA, and the first operator with every role.
+    """Writes revision 1: the CA, the first operator with every role, and the rule that lets it act.
 
     :raises StarAgentError: the file cannot be written.
     """
@@ -100,6 +101,7 @@ def sign_first_roster(founding: Founding, *, state: Path, ca_sha256: bytes) -> N
         valid_until=now_ms + ROSTER_LIFE_MS,
         ca=(ca_sha256,),
         operators=(Operator(founding.operator, founding.operator_key, ("admin", "operator", "read")),),
+        rules=(FOUNDERS,),
     )
     write_private(roster_file(state), signed_to_json(sign_roster(roster, founding.root_seed)))
 

@@ -16,6 +16,9 @@ from libstaragent.security.authority import verify_act
 from libstaragent.security.clock import TimeJudge
 from libstaragent.security.envelope import Envelope
 from libstaragent.security.membership import Proof
+from libstaragent.security.policy.ask import MANAGING
+from libstaragent.security.policy.decision import Verdict
+from libstaragent.security.policy.permits import Permits
 from libstaragent.security.roster import Roster, RosterChain
 from libstaragent.security.signed import Signed
 from libstaragent.targets import parse
@@ -30,6 +33,7 @@ class HostVerifier(Verifier):
         self._identity = identity
         self._facts = facts
         self._boot_nonce = boot_nonce
+        self._permits = Permits()
         self._chain = RosterChain.restored(identity.fleet, roster)
         self._judge = TimeJudge(max((record.time_ms for record in journal if isinstance(record, Learned)), default=0))
 
@@ -45,7 +49,16 @@ class HostVerifier(Verifier):
             time_judge=self._judge,
             boot_nonce=self._boot_nonce,
             evaluate=self._matches,
+            permit=lambda envelope: self._permit(envelope, now_ms),
         )
+
+    def may_manage(self, envelope: Envelope, owner: str | None, now_ms: int) -> None:
+        """See `Verifier`."""
+        self._judged(envelope, owner, now_ms)
+
+    def signs_results(self, envelope: Envelope, now_ms: int) -> bool:
+        """See `Verifier`."""
+        return self._judge_rules(envelope, None, now_ms).signed_results
 
     def take_rosters(self, revisions: tuple[Signed, ...], now_ms: int) -> Signed | None:
         """See `Verifier`."""
@@ -71,6 +84,19 @@ class HostVerifier(Verifier):
     def _roster(self) -> Roster:
         assert self._chain.newest is not None
         return self._chain.newest
+
+    def _permit(self, envelope: Envelope, now_ms: int) -> None:
+        # Whose it is that is managed is known to the one who keeps it: `may_manage` is asked there.
+        owner = envelope.operator if isinstance(envelope.act, MANAGING) else None
+        self._judged(envelope, owner, now_ms)
+
+    def _judged(self, envelope: Envelope, owner: str | None, now_ms: int) -> None:
+        self._judge_rules(envelope, owner, now_ms).check()
+
+    def _judge_rules(self, envelope: Envelope, owner: str | None, now_ms: int) -> Verdict:
+        return self._permits.judge(
+            envelope, self._roster, hosts=(self._facts,), source=None, now_ms=self._judge.now(now_ms), owner=owner
+        )
 
     def _matches(self, expression: str) -> bool:
         return parse(expression).may_match(self._facts, self._roster.groups)

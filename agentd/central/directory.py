@@ -123,6 +123,17 @@ class Directory:
         """All hosts as a target expression sees them, in the order of their names."""
         return [record.chosen or self._choose(record) for record in self.ordered()]
 
+    def facts_of(self, members: Iterable[Member]) -> list[HostFacts]:
+        """The same of `members`; of one that is not here any more, what its signer knew."""
+        found: list[HostFacts] = []
+        for member in members:
+            record = self._by_id.get(member.agent)
+            if record is None:
+                found.append(HostFacts(id=member.agent, name=member.name, room=member.room))
+            else:
+                found.append(record.chosen or self._choose(record))
+        return found
+
     def view(self, record: HostRecord) -> HostView:
         """One host as the API shows it."""
         state = self._states.get(record.id)

@@ -42,7 +42,7 @@ from libstaragent.errors import StarAgentError
 from libstaragent.protocol import trunk as t
 from libstaragent.roles.central import CentralCore
 from libstaragent.roles.central_state import Decision, Job
-from libstaragent.security.acts import Cancel
+from libstaragent.security.acts import Cancel, Envelope, Member
 from libstaragent.security.envelope import open_signed
 from libstaragent.security.signed import Signed
 
@@ -86,7 +86,7 @@ class Central:
         self.now_ms = now_ms
         self.trust = trust
         self.hub = hub
-        self.core = CentralCore(verify=trust.verify)
+        self.core = CentralCore(verify=trust.verify, permit=self._permit)
         self.hosts = Directory(self.core.hosts)
         self.history = History(store.read, self.hosts)
         self._counters = {"submitted": 0, "ended": 0, "amended": 0, "finished": 0}
@@ -201,7 +201,7 @@ class Central:
         self._request(decide, future)
         return future
 
-    async def cancel(self, signed: Signed) -> Job:
+    async def cancel(self, signed: Signed, *, source: str) -> Job:
         """Take an operator's cancel; returns the job once it is on disk.
 
         :raises StarAgentError: why it is refused.
@@ -210,13 +210,13 @@ class Central:
         act = self.trust.verify(signed, self.now_ms()).act
         if isinstance(act, Cancel):
             await self.recall(act.job)
-        return await self._cancel(signed)
+        return await self._cancel(signed, source)
 
-    def _cancel(self, signed: Signed) -> asyncio.Future[Job]:
+    def _cancel(self, signed: Signed, source: str) -> asyncio.Future[Job]:
         future: asyncio.Future[Job] = self._loop.create_future()
 
         def decide(turn: Round, decision: Decision) -> None:
-            job = self.core.cancel(signed, now_ms=turn.now_ms, decision=decision)
+            job = self.core.cancel(signed, now_ms=turn.now_ms, decision=decision, source=source)
             if job.id in turn.fresh:
                 # Its own row is not there yet; the next round sees it.
                 self._rounds.ask(decide, partial(_fail, future))
@@ -225,6 +225,12 @@ class Central:
 
         self._request(decide, future)
         return future
+
+    def _permit(
+        self, envelope: Envelope, members: Sequence[Member], source: str, now_ms: int, owner: str | None
+    ) -> str:
+        hosts = self.hosts.facts_of(members)
+        return self.trust.permit(envelope, hosts, source=source, now_ms=now_ms, owner=owner).rule
 
     def write(self, ops: Sequence[Op]) -> asyncio.Future[None]:
         """Write what is no matter of jobs: a host, a token, a login. Raises as the store refuses it."""

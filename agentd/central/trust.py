@@ -14,10 +14,13 @@ from collections.abc import Sequence
 import msgspec
 
 from libstaragent import codes
+from libstaragent.model.host import HostFacts
 from libstaragent.protocol import trunk as t
 from libstaragent.security.authority import verify_act
 from libstaragent.security.clock import TimeJudge
 from libstaragent.security.envelope import Envelope
+from libstaragent.security.policy.permits import Permit, Permits
+from libstaragent.security.policy.rates import Rates
 from libstaragent.security.roster import Roster, RosterChain, open_roster
 from libstaragent.security.signed import Signed
 
@@ -56,6 +59,8 @@ class RosterBook:
         self.fleet = open_roster(revisions[0]).fleet
         self._chain = RosterChain.restored(self.fleet, revisions[-1])
         self._judge = TimeJudge()
+        self._permits = Permits()
+        self._rates = Rates()
         self._from_root = max(at for at, signed in enumerate(self.revisions) if self._by_root(signed))
 
     @property
@@ -100,6 +105,29 @@ class RosterBook:
             boot_nonce=None,
             evaluate=None,
         )
+
+    def permit(
+        self, envelope: Envelope, hosts: Sequence[HostFacts], *, source: str, now_ms: int, owner: str | None = None
+    ) -> Permit:
+        """What the rules say of a verified act on `hosts` from the address `source`; a use of a rate is counted.
+
+        :param owner: who began what is to be managed.
+        :raises StarAgentError: no; the detail names the rule.
+        """
+        roster, rates = self.newest, self._rates
+        permit = self._permits.permit(
+            envelope,
+            roster,
+            hosts=hosts,
+            source=source,
+            now_ms=now_ms,
+            owner=owner,
+            has_room=lambda rule: rates.has_room(rule, envelope.operator, envelope.id, now_ms),
+        )
+        used = next((rule for rule in roster.rules if rule.name == permit.rule), None)
+        if used is not None:
+            rates.count(used, envelope.operator, envelope.id, now_ms)
+        return permit
 
     def order(self) -> t.RosterRevisions:
         """The chain, as rooms carry it."""

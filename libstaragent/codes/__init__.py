@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from libstaragent.codes.channel import *  # noqa: F403
     from libstaragent.codes.console import *  # noqa: F403
     from libstaragent.codes.executor import *  # noqa: F403
+    from libstaragent.codes.policy import *  # noqa: F403
     from libstaragent.codes.room import *  # noqa: F403
 
 __all__ = ("by_code", "catalogue")
 
 # In this order they are searched: what agents need comes first.
-_LAYERS = ("executor", "channel", "agent", "room", "central", "console")
+_LAYERS = ("executor", "channel", "agent", "policy", "room", "central", "console")
 
 
 def __getattr__(name: str) -> Code:

@@ -53,6 +53,7 @@ from libstaragent.roles.agent_effects import (
 from libstaragent.roles.agent_run import LocalRun, keeper_spec, result_of
 from libstaragent.roles.refusals import LONGEST_LIFE_MS, Refusals, refused_until
 from libstaragent.security.acts import Cancel, Exec, act_name
+from libstaragent.security.envelope import Envelope, read_unverified
 from libstaragent.security.result_signature import ResultSigner
 from libstaragent.security.signed import Signed
 
@@ -104,7 +105,7 @@ class AgentCore:
         # The same ids, the first to expire first.
         self._expiring: list[tuple[int, str]] = []
         self._refusals = Refusals()
-        self._cancels: dict[str, None] = {}
+        self._cancels: dict[str, Envelope] = {}
         self._rosters: dict[Signed, None] = {}
         self._tokens: dict[int, tuple[str, str]] = {}
         self._next_token = 1
@@ -288,7 +289,8 @@ class AgentCore:
     def _recover(self, journal: Iterable[Record]) -> None:
         for record in journal:
             if type(record) is Taken:
-                self.open[record.job] = LocalRun("starting", expires_ms=record.expires_ms)
+                operator = _operator_of(record.signed)
+                self.open[record.job] = LocalRun("starting", expires_ms=record.expires_ms, operator=operator)
             elif type(record) is Done:
                 self.open.pop(record.job, None)
                 self._remember(record.job, record.expires_ms)
@@ -364,10 +366,10 @@ class AgentCore:
             return
         run = LocalRun("accepting", expires_ms=envelope.expires, envelope=envelope)
         run.stream = message.stream
-        run.sign = envelope.act.signed
+        run.sign = envelope.act.signed or self._verifier.signs_results(envelope, now_ms)
         # A cancel that came first: the job is taken all the same, so that no restart finds it new.
-        run.cancelled = job in self._cancels
-        self._cancels.pop(job, None)
+        cancel = self._cancels.pop(job, None)
+        run.cancelled = cancel is not None and self._may_cancel(cancel, run, now_ms)
         self.open[job] = run
         self._keep_time()
         self._persist(job, "taken", Taken(job, message.signed, envelope.expires), sync=True)
@@ -399,13 +401,23 @@ class AgentCore:
         job = envelope.act.job
         run = self.open.get(job)
         if run is None:
-            self._cancels[job] = None
+            self._cancels[job] = envelope
             if len(self._cancels) > CANCELS_MAX:
                 del self._cancels[next(iter(self._cancels))]
+            return
+        if not self._may_cancel(envelope, run, now_ms):
             return
         run.cancelled = True
         if run.state in ("starting", "running"):
             self._kill(job)
+
+    def _may_cancel(self, cancel: Envelope, run: LocalRun, now_ms: int) -> bool:
+        try:
+            self._verifier.may_manage(cancel, run.operator, now_ms)
+        except StarAgentError as error:
+            self.effects.append(Log(error.code, error.detail))
+            return False
+        return True
 
     def _kill(self, job: str) -> None:
         self.effects.append(ToKeeper({"op": "kill", "job": job, "reason": "cancelled"}))
@@ -513,6 +525,14 @@ class AgentCore:
             return False
         self.connection.send(message)
         return True
+
+
+def _operator_of(signed: Signed) -> str | None:
+    """Who signed what was verified once; None where the journal's bytes say nothing."""
+    try:
+        return read_unverified(signed).operator
+    except StarAgentError:
+        return None
 
 
 def _ids_lost(job: str) -> TargetResult:

@@ -73,6 +73,16 @@ class Verifier:
         """The envelope, once everything about it holds. Raises StarAgentError."""
         raise NotImplementedError
 
+    def may_manage(self, envelope: Envelope, owner: str | None, now_ms: int) -> None:
+        """Whether the verified `envelope`, which manages what `owner` began, may do so here; None where that is not
+        known any more. Raises StarAgentError where not.
+        """
+        raise NotImplementedError
+
+    def signs_results(self, envelope: Envelope, now_ms: int) -> bool:
+        """Whether a rule that lets the verified `envelope` run wants its results signed."""
+        raise NotImplementedError
+
     def take_rosters(self, revisions: tuple[Signed, ...], now_ms: int) -> Signed | None:
         """The newest revision if it is news, already believed from now on. Raises StarAgentError."""
         raise NotImplementedError

@@ -30,6 +30,7 @@ class LocalRun:
         "last_sent",
         "live_end",
         "live_offset",
+        "operator",
         "result",
         "sign",
         "started_ms",
@@ -38,9 +39,13 @@ class LocalRun:
         "summary",
     )
 
-    def __init__(self, state: str, *, expires_ms: int, envelope: Envelope | None = None) -> None:
+    def __init__(
+        self, state: str, *, expires_ms: int, envelope: Envelope | None = None, operator: str | None = None
+    ) -> None:
         self.state = state
         self.envelope = envelope
+        # Who ordered it: it is his to stop. None for a spool whose order is lost.
+        self.operator = operator if envelope is None else envelope.operator
         self.expires_ms = expires_ms
         self.cancelled = False
         # Taken before the journal was damaged: whether it ran, and even ended, may be among what is lost.

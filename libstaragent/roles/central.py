@@ -36,12 +36,18 @@ from libstaragent.security.signed import Signed
 # Finished jobs whose targets are kept in memory, to recognise a result that comes again.
 RECENT_JOBS = 256
 
+# Envelope, hosts, the address it came from, now, and who began what it manages; the rule's name. Raises a coded no.
+Permit = Callable[[Envelope, Sequence[Member], str, int, str | None], str]
+
 
 class CentralCore:
-    """See the module. `verify` is `libstaragent.security.authority.verify_act`, bound to the fleet's roster."""
+    """See the module. `verify` is `libstaragent.security.authority.verify_act`, bound to the fleet's roster; `permit`
+    raises where the rules say no to a verified act, and gives the name of the one that said yes.
+    """
 
-    def __init__(self, *, verify: Callable[[Signed, int], Envelope]) -> None:
+    def __init__(self, *, verify: Callable[[Signed, int], Envelope], permit: Permit | None = None) -> None:
         self._verify = verify
+        self._permit = permit or _no_rules
         self.jobs: dict[str, Job] = {}
         self.hosts: dict[str, HostState] = {}
         self._boots: dict[str, str] = {}
@@ -86,7 +92,9 @@ class CentralCore:
         for member in members:
             if known.get(member.agent) != member:
                 raise codes.HOST_UNKNOWN.error(member.name)
+        rule = self._permit(envelope, members, source, now_ms, None)
         job = Job(envelope, signed, members, source=source, submitted_ms=now_ms)
+        job.rule = rule
         job.watched = watch
         if within_ms is not None:
             job.deliver_by_ms = min(envelope.expires, now_ms + within_ms)
@@ -95,7 +103,7 @@ class CentralCore:
         self._dispatch(job, job.open_agents(), decision, again=False, tree=tree)
         return job
 
-    def cancel(self, signed: Signed, *, now_ms: int, decision: Decision) -> Job:
+    def cancel(self, signed: Signed, *, now_ms: int, decision: Decision, source: str = "") -> Job:
         """Take an operator's cancel. Raises JOB_UNKNOWN, or the reason why it is refused; of a finished job it
         changes nothing.
         """
@@ -105,6 +113,7 @@ class CentralCore:
         job = self.jobs.get(envelope.act.job)
         if job is None:
             raise codes.JOB_UNKNOWN.error(envelope.act.job)
+        self._permit(envelope, tuple(job.members.values()), source, now_ms, job.operator)
         if job.open:
             if job.cancel is None:
                 job.cancel = signed
@@ -340,6 +349,10 @@ class CentralCore:
                     job.move(agent, "sent")
             if here:
                 self._dispatch(job, here, decision, again=True)
+
+
+def _no_rules(envelope: Envelope, members: Sequence[Member], source: str, now_ms: int, owner: str | None) -> str:
+    return ""
 
 
 def _is_known_terminal(state: str) -> bool:

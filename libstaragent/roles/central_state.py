@@ -21,7 +21,9 @@ GRACE_MS = 60_000
 
 
 class Job:
-    """One job in memory. `states` has one entry a target; `ended_at` is None while a target is open."""
+    """One job in memory. `states` has one entry a target; `ended_at` is None while a target is open. `rule` is the one
+    that let it pass, empty after a restart.
+    """
 
     __slots__ = (
         "cancel",
@@ -34,6 +36,7 @@ class Job:
         "members",
         "open",
         "operator",
+        "rule",
         "signed",
         "source",
         "states",
@@ -50,6 +53,7 @@ class Job:
         self.envelope = envelope
         self.signed = signed
         self.source = source
+        self.rule = ""
         self.submitted_ms = submitted_ms
         self.deadline_ms = envelope.expires + run_span_ms(envelope.act) + GRACE_MS
         self.deliver_by_ms = envelope.expires

@@ -9,13 +9,14 @@ In this order, and the first that fails decides:
     roster                                    signed under this revision or an older one, and this one is still valid
     time                                      clock.TimeJudge
     membership                                on a host: in the list or under the root, and the expression matches
+    rules                                     those of the roster, and on a host its owner's veto: `permit`
 
 An envelope signed under an *older* roster stands as long as its signer is still in the present one: revocation works
 by the newest roster, and a routine revision must not void queued jobs. One signed under a newer roster than ours is
 refused until that has arrived, because the newer one may grant less.
 
 Central passes no member: it checks what it can before it queues, and agents do not rely on that.
-Not here: the id was not seen before (the journal), rules and veto (`policy`), the file that a boot nonce lives in.
+Not here: the id was not seen before (the journal), what rules mean (`policy`), the file that a boot nonce lives in.
 Rules: pure; the caller persists `TimeJudge.highest_ms` when it changed.
 """
 
@@ -48,12 +49,12 @@ from libstaragent.security.acts import (
 from libstaragent.security.clock import TimeJudge
 from libstaragent.security.envelope import open_signed
 from libstaragent.security.membership import Proof, verify
-from libstaragent.security.roster import Role, Roster
+from libstaragent.security.roster import Roster
 from libstaragent.security.signed import Signed
 
 TerminalState = Literal["bad_signature", "expired", "denied"]
 
-_ROLE_FOR: dict[type[Act], Role] = {
+_ROLE_FOR: dict[type[Act], str] = {
     Exec: "operator",
     Put: "operator",
     Fetch: "operator",
@@ -96,12 +97,14 @@ def verify_act(
     time_judge: TimeJudge,
     boot_nonce: bytes | None,
     evaluate: Callable[[str], bool] | None,
+    permit: Callable[[Envelope], object] | None = None,
 ) -> Envelope:
     """The envelope in `signed`, if it is to be done; its time is learned by `time_judge` then.
 
     :param me: this host; None at central, where targets, expression and boot nonce are not judged.
     :param proof: this host's path, when the targets are a root.
     :param evaluate: whether a target expression matches this host by what it knows of itself.
+    :param permit: raises where rules or veto say no; None at central, which asks once it knows all hosts.
     :raises StarAgentError: the first check that failed; `terminal_state` of its code is how the target ends.
     """
     if me is not None and boot_nonce is None:
@@ -119,6 +122,8 @@ def verify_act(
     time_judge.check(envelope, local_ms, boot_nonce=boot_nonce if me is not None else None)
     if me is not None:
         _check_membership(envelope, me, proof, evaluate)
+    if permit is not None:
+        permit(envelope)
     time_judge.learn(envelope)
     return envelope
 

@@ -12,23 +12,22 @@ signed must claim to be issued while its predecessor was valid. (A revoked admin
 lie about that time towards a host that was cut off; the host's last valid revision is what bounds it. SECURITY.md
 names this.)
 
-Not here: what an operator may do (`authority`), the rules (they come into the roster as fields of their own; a reader
-that does not know a field refuses the revision rather than skip a rule). Rules: pure; now is an argument, in ms since
-the epoch.
+Not here: what an operator may do (`authority`), what the rules in it mean (`policy`). Rules: pure; now is an argument,
+in ms since the epoch; a reader that does not know a field refuses the revision rather than skip a rule.
 """
 
 from __future__ import annotations
 
-__all__ = ("Operator", "Role", "Roster", "RosterChain", "Signed", "digest", "open_roster", "sign_roster")
+__all__ = ("BUILT_IN_ROLES", "Operator", "Roster", "RosterChain", "Signed", "digest", "open_roster", "sign_roster")
 
 import hashlib
 from collections.abc import Iterable
-from typing import Literal
 
 import msgspec
 
 from libstaragent import codes
 from libstaragent.model import ids
+from libstaragent.security.policy.model import Rule, check_labels, check_rules
 from libstaragent.security.signed import Signed, decode_strict, open_payload, seal_payload
 from libstaragent.security.signing import KEY_BYTES, fingerprint
 
@@ -45,18 +44,24 @@ MAX_EXPRESSION_BYTES = 4096
 DIGEST_BYTES = 32
 MAX_INTEGER = (1 << 53) - 1
 
-Role = Literal["admin", "operator", "read"]
+# Roles that mean something by themselves; all others are names for rules (``role:NAME``).
+BUILT_IN_ROLES = ("admin", "operator", "read")
+# Built-in and others of one operator.
+MAX_ROLES = 16
+# Hosts that left with their keys and could come back; a certificate ends within a week, a name is free at once.
+MAX_REVOKED = 4096
 
 
 class Operator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A person: the name that envelopes carry, the 32-byte public key, and what it may do at all.
 
-    `admin` signs rosters and issues tokens, `operator` acts on hosts, `read` logs in. None implies another.
+    `admin` signs rosters and issues tokens, `operator` acts on hosts as far as the rules allow, `read` logs in. None
+    implies another. Any other role is a name that rules use.
     """
 
     name: str
     key: bytes
-    roles: tuple[Role, ...]
+    roles: tuple[str, ...]
 
 
 class Roster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -70,6 +75,9 @@ class Roster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         ca: SHA-256 of each DER certificate that is a CA of this fleet.
         operators: names and keys are unique.
         groups: name to target expression, for ``@name``.
+        rules: who may do what; nothing is allowed without one.
+        labels: ``key=value`` to the target expression of the hosts that rules see it on.
+        revoked: agents that no room and no client takes any more, whatever certificate they show.
     """
 
     root: bytes
@@ -80,6 +88,9 @@ class Roster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ca: tuple[bytes, ...]
     operators: tuple[Operator, ...]
     groups: dict[str, str] = {}
+    rules: tuple[Rule, ...] = ()
+    labels: dict[str, str] = {}
+    revoked: tuple[str, ...] = ()
 
     @property
     def fleet(self) -> str:
@@ -218,6 +229,8 @@ def _check(roster: Roster) -> None:
     for operator in roster.operators:
         _need(ids.is_user_name(operator.name), "an operator's name is not a name")
         _need(len(operator.key) == KEY_BYTES, "an operator's key is not a key")
+        _need(len(operator.roles) <= MAX_ROLES, "an operator has more than 16 roles")
+        _need(all(ids.is_user_name(role) for role in operator.roles), "a role is not a name")
         _need(len(set(operator.roles)) == len(operator.roles), "an operator has a role twice")
     _need(len({operator.name for operator in roster.operators}) == len(roster.operators), "one name is given twice")
     _need(len({operator.key for operator in roster.operators}) == len(roster.operators), "one key is given twice")
@@ -225,6 +238,11 @@ def _check(roster: Roster) -> None:
     for name, expression in roster.groups.items():
         _need(ids.is_room_name(name), "a group's name is not a name")
         _need(0 < len(expression.encode()) <= MAX_EXPRESSION_BYTES, "a group's expression is empty or too long")
+    check_rules(roster.rules)
+    check_labels(roster.labels)
+    _need(len(roster.revoked) <= MAX_REVOKED, "revoked hosts are more than 4,096")
+    _need(len(set(roster.revoked)) == len(roster.revoked), "a host is revoked twice")
+    _need(all(ids.is_agent_id(agent) for agent in roster.revoked), "revoked holds what is no agent's id")
 
 
 def _need(holds: bool, detail: str) -> None:

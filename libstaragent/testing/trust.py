@@ -56,6 +56,13 @@ class _PlainVerifier(Verifier):
         """See `Verifier`."""
         return self._trust.verify(signed, now_ms)
 
+    def may_manage(self, envelope: Envelope, owner: str | None, now_ms: int) -> None:
+        """See `Verifier`."""
+
+    def signs_results(self, envelope: Envelope, now_ms: int) -> bool:
+        """See `Verifier`."""
+        return False
+
     def take_rosters(self, revisions: tuple[Signed, ...], now_ms: int) -> Signed | None:
         """See `Verifier`."""
         return None

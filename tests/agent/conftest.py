@@ -27,6 +27,7 @@ from libstaragent.security import identity as x509
 from libstaragent.security.acts import Act
 from libstaragent.security.envelope import Envelope, Exec, Member, Signed, TargetList, sign
 from libstaragent.security.membership import Proof
+from libstaragent.security.policy.model import FOUNDERS
 from libstaragent.security.private_file import write_private
 from libstaragent.security.roster import Operator, Roster, sign_roster
 from libstaragent.security.signing import fingerprint, public_key
@@ -64,6 +65,7 @@ class Fleet:
             valid_until=now_ms() + 86_400_000,
             ca=(hashlib.sha256(ssl.PEM_cert_to_DER_cert(self.ca_pem)).digest(),),
             operators=listed,
+            rules=(FOUNDERS,),
         )
         return sign_roster(roster, self.root)
 

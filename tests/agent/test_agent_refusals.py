@@ -24,7 +24,8 @@ from libstaragent.roles.refusals import LONGEST_LIFE_MS, REFUSALS_MAX, Refusals,
 from libstaragent.security.acts import Envelope, Exec, Member, TargetList
 from libstaragent.security.authority import terminal_state
 from libstaragent.security.envelope import sign
-from libstaragent.security.roster import Operator, Role, Roster, digest, sign_roster
+from libstaragent.security.policy.model import FOUNDERS
+from libstaragent.security.roster import Operator, Roster, digest, sign_roster
 from libstaragent.security.signed import Signed
 from libstaragent.security.signing import fingerprint, public_key
 
@@ -34,7 +35,7 @@ ROOT, KIM, LEE = b"r" * 32, b"k" * 32, b"l" * 32
 MEMBER = Member(new_ulid(NOW_MS, bytes(10)), "web01", "main")
 
 
-def roster(number: int, previous: bytes, **operators: tuple[bytes, tuple[Role, ...]]) -> Signed:
+def roster(number: int, previous: bytes, **operators: tuple[bytes, tuple[str, ...]]) -> Signed:
     listed = tuple(Operator(name, public_key(seed), roles) for name, (seed, roles) in operators.items())
     return sign_roster(
         Roster(
@@ -45,6 +46,7 @@ def roster(number: int, previous: bytes, **operators: tuple[bytes, tuple[Role, .
             valid_until=NOW_MS + 24 * HOUR_MS,
             ca=(hashlib.sha256(b"").digest(),),
             operators=listed,
+            rules=(FOUNDERS,),
         ),
         ROOT,
     )

@@ -18,6 +18,7 @@ from libstaragent.protocol import trunk as t
 from libstaragent.roles.agent import ROSTERS_KEPT_MAX, AgentCore
 from libstaragent.roles.agent_effects import Log, StoreRoster
 from libstaragent.roles.room import RoomCore
+from libstaragent.security.policy.model import FOUNDERS
 from libstaragent.security.roster import Operator, Roster, digest, sign_roster
 from libstaragent.security.signed import Signed
 from libstaragent.security.signing import fingerprint, public_key
@@ -46,6 +47,7 @@ def revisions() -> Iterator[Signed]:
                 ca=(bytes(32),),
                 operators=(Operator("kim", public_key(b"k" * 32), ("admin",)),),
                 groups=GROUPS,
+                rules=(FOUNDERS,),
             ),
             ROOT,
         )

@@ -37,7 +37,8 @@ from libstaragent.security.acts import Act, Cancel, Envelope, Exec, IssueToken, 
 from libstaragent.security.envelope import open_signed, sign
 from libstaragent.security.identity import sign_csr
 from libstaragent.security.membership import MembershipTree
-from libstaragent.security.roster import Operator, Role, Roster, digest, open_roster, sign_roster
+from libstaragent.security.policy.model import FOUNDERS, Rule
+from libstaragent.security.roster import Operator, Roster, digest, open_roster, sign_roster
 from libstaragent.security.signed import Signed, signed_to_json
 from libstaragent.security.signing import SEED_BYTES, public_key
 from libstaragent.security.tls import api_context, client_context
@@ -61,7 +62,7 @@ class People:
     def __init__(self) -> None:
         self.root = secrets.token_bytes(SEED_BYTES)
         self.seeds = {name: secrets.token_bytes(SEED_BYTES) for name in ("ann", "bob", "eve")}
-        self.roles: dict[str, tuple[Role, ...]] = {
+        self.roles: dict[str, tuple[str, ...]] = {
             "ann": ("admin", "operator", "read"),
             "bob": ("read",),
             "eve": ("operator",),
@@ -75,6 +76,8 @@ class People:
         operators: Sequence[str] | None = None,
         valid_ms: int = 300 * DAY_MS,
         groups: dict[str, str] | None = None,
+        rules: tuple[Rule, ...] = (FOUNDERS,),
+        **fields: Any,
     ) -> Signed:
         named = self.roles if operators is None else operators
         roster = Roster(
@@ -86,6 +89,8 @@ class People:
             ca=(ca_sha256,),
             operators=tuple(Operator(name, public_key(self.seeds[name]), self.roles[name]) for name in named),
             groups=groups or {"front": "web*"},
+            rules=rules,
+            **fields,
         )
         self.fleet = roster.fleet
         self.revisions.append(sign_roster(roster, self.root))

@@ -14,6 +14,7 @@ from agentd.central.api.call import Reply
 from agentd.central.trust import MAX_REVISIONS_TOLD, RosterBook
 from libstaragent import codes
 from libstaragent.model.api import Trust
+from libstaragent.security.policy.model import FOUNDERS
 from libstaragent.security.roster import Operator, Roster, RosterChain, digest, open_roster, sign_roster
 from libstaragent.security.signed import Signed, signed_to_json
 from libstaragent.security.signing import fingerprint, public_key
@@ -41,6 +42,7 @@ def chain() -> list[Signed]:
         valid_until=NOW_MS + DAY_MS,
         ca=(bytes(32),),
         operators=(Operator("ann", public_key(ADMIN), ("admin",)),),
+        rules=(FOUNDERS,),
     )
     signed = [sign_roster(first, ROOT)]
     while len(signed) <= MAX_REVISIONS_TOLD + 1:

@@ -30,6 +30,7 @@ from libstaragent.security import identity, login
 from libstaragent.security.acts import Cancel, Envelope, Exec, IssueToken, Member, TargetList
 from libstaragent.security.envelope import open_signed
 from libstaragent.security.membership import root
+from libstaragent.security.policy.model import FOUNDERS
 from libstaragent.security.roster import Operator, Roster, sign_roster
 from libstaragent.security.signed import Signed
 from libstaragent.security.signing import public_key
@@ -118,6 +119,7 @@ class StandIn:
             ca=(hashlib.sha256(ssl.PEM_cert_to_DER_cert(ca.certificate.decode())).digest(),),
             operators=(Operator("ada", public_key(self.seed), ("admin", "operator", "read")),),
             groups={"front": "web*"},
+            rules=(FOUNDERS,),
         )
         self.signed_roster = sign_roster(self.roster, root_seed)
         self.ca = ca.certificate.decode()

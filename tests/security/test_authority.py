@@ -24,6 +24,7 @@ from libstaragent.security.envelope import (
     sign,
 )
 from libstaragent.security.membership import Proof, proofs, root
+from libstaragent.security.policy.model import FOUNDERS
 from libstaragent.security.roster import Operator, Roster
 from libstaragent.security.signing import public_key
 
@@ -42,6 +43,7 @@ ROSTER = Roster(
         Operator("lin", public_key(OPERATOR), ("operator",)),
         Operator("ray", public_key(READER), ("read",)),
     ),
+    rules=(FOUNDERS,),
 )
 HOSTS = [Member(new_ulid(at, b"0123456789"), f"web{at:02d}", "hz1") for at in range(20)]
 ME = HOSTS[7]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from libstaragent import codes
 from libstaragent.errors import Code, StarAgentError
+from libstaragent.security.policy.model import FOUNDERS
 from libstaragent.security.roster import (
     DOMAIN,
     MAX_VALIDITY_MS,
@@ -41,6 +42,9 @@ FIRST = Roster(
     ca=(b"c" * 32,),
     operators=(LIN, KIM),
     groups={"front": "web[01-20]"},
+    rules=(FOUNDERS,),
+    labels={"env=prod": "db*"},
+    revoked=("01J0000000000000000000000A",),
 )
 
 
@@ -168,7 +172,7 @@ BAD_FIELDS: dict[str, dict[str, Any]] = {
     "operators": {"operators": ()},
     "name": {"operators": (Operator("a b", b"k" * 32, ()),)},
     "key": {"operators": (Operator("a", b"k", ()),)},
-    "role": {"operators": (Operator("a", b"k" * 32, ("god",)),)},  # type: ignore[arg-type]
+    "role": {"operators": (Operator("a", b"k" * 32, ("a god",)),)},
     "role twice": {"operators": (Operator("a", b"k" * 32, ("read", "read")),)},
     "name twice": {"operators": (LIN, Operator("lin", b"k" * 32, ()))},
     "key twice": {"operators": (LIN, Operator("other", LIN.key, ()))},

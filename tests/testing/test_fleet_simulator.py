@@ -17,6 +17,7 @@ from libstaragent.security.authority import verify_act
 from libstaragent.security.clock import TimeJudge
 from libstaragent.security.envelope import sign
 from libstaragent.security.membership import Proof
+from libstaragent.security.policy.model import FOUNDERS
 from libstaragent.security.roster import Operator, Roster
 from libstaragent.security.signed import Signed
 from libstaragent.security.signing import public_key
@@ -87,6 +88,7 @@ ROSTER = Roster(
     valid_until=EPOCH_MS + 3_600_000,
     ca=(b"c" * 32,),
     operators=(Operator(OPERATOR, public_key(KEY), ("operator",)),),
+    rules=(FOUNDERS,),
 )
 
 
@@ -137,6 +139,12 @@ class RealVerifier(Verifier):
 
     def may_forget(self, expires_ms: int) -> bool:
         return self._judge.may_forget(expires_ms)
+
+    def may_manage(self, envelope: Envelope, owner: str | None, now_ms: int) -> None:
+        assert envelope.operator == owner
+
+    def signs_results(self, envelope: Envelope, now_ms: int) -> bool:
+        return False
 
 
 def test_the_fleet_keeps_its_promises_with_real_signatures() -> None:

@@ -92,7 +92,7 @@ class JobsApi:
             raise codes.ACT_UNSUPPORTED.error("the envelope does not cancel")
         if act.job != call.part("id"):
             raise codes.REQUEST_MALFORMED.error("the path names another job than the envelope")
-        job = await self._central.cancel(signed)
+        job = await self._central.cancel(signed, source=call.address)
         return Reply(JobAnswer(job=job_view(job)), status=202 if job.open else 200)
 
     async def listed(self, call: Call) -> Reply:
