@@ -70,6 +70,7 @@ ALTERED: dict[str, Any] = {
     "expires": 2_000_000_000_000,
     "roster": 0,
     "boot_nonce": b"0123456789abcdef",
+    "plan": {"waves": [], "window": 1, "max_failures": None, "wait_ms": 0, "confirm": False},
 }
 
 

@@ -11,11 +11,8 @@ from opsconsole.cli.tree.shared import Commands, command, fleet_options, json_op
 _EXIT_STATUSES = """exit status: 0 all ok, 1 some failed, 2 some unreachable or lost, 3 unknown host or no target,
 4 denied, 5 cancelled, 64 usage"""
 
-EXIT_STATUSES = """exit status: 0 all ok, 1 some failed, 2 some unreachable or lost, 3 unknown host or no target,
-4 denied, 5 cancelled, 64 usage"""
 
-
-def what_to_run(parser: argparse.ArgumentParser) -> None:
+def _what_to_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-t", "--targets", metavar="EXPR", required=True, help="the hosts: `opsconsole help targets`")
     parser.add_argument("--shell", metavar="LINE", help="run LINE with /bin/sh instead of ARGV")
     parser.add_argument("--async", dest="background", action="store_true", help="print the job's id and leave")
@@ -38,9 +35,9 @@ def add_acting(commands: Commands) -> None:
         description="Run a command on hosts and show its output as it comes.\n\n"
         "  opsconsole exec -t 'web[01-20]' -- systemctl is-active nginx\n"
         "  opsconsole exec -t web01 --shell 'last | cut -d\" \" -f1 | sort | uniq -c'",
-        epilog=EXIT_STATUSES,
+        epilog=_EXIT_STATUSES,
     )
-    what_to_run(execute)
+    _what_to_run(execute)
     execute.add_argument("--raw", action="store_true", help="one host's bytes as they are, without prefix")
     execute.add_argument("--yes", action="store_true", help="do not ask before running on many hosts")
     json_option(execute)
@@ -57,16 +54,16 @@ def add_acting(commands: Commands) -> None:
     )
     acts = sign.add_subparsers(metavar="ACT", dest="act", required=True)
     sign_exec = acts.add_parser("exec", help="run a command (POST /v1/jobs)")
-    what_to_run(sign_exec)
+    _what_to_run(sign_exec)
     sign_cancel = acts.add_parser("cancel", help="stop a job (POST /v1/jobs/JOB/cancel)")
     sign_cancel.add_argument("job", metavar="JOB")
     sign_token = acts.add_parser("token", help="let hosts join (POST /v1/tokens)")
-    token_terms(sign_token)
+    _token_terms(sign_token)
     for act in (sign_exec, sign_cancel, sign_token):
         fleet_options(act)
 
     token = command(commands, "token", "opsconsole.cli.token", "issue a token with which hosts can join")
-    token_terms(token)
+    _token_terms(token)
     json_option(token)
     fleet_options(token)
 
@@ -77,7 +74,7 @@ def add_acting(commands: Commands) -> None:
     fleet_options(login)
 
 
-def token_terms(parser: argparse.ArgumentParser) -> None:
+def _token_terms(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--room", default="main", help="the room that hosts join (main)")
     parser.add_argument("--uses", type=positive, default=1, metavar="N", help="how many hosts (1)")
     parser.add_argument("--ttl", type=seconds, default=3600.0, metavar="S", help="seconds it lasts (3600)")
