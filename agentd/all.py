@@ -40,6 +40,7 @@ from agentd.store.store import Store
 from libstaragent import codes
 from libstaragent.protocol.limits import HEARTBEAT_DEFAULT_MS
 from libstaragent.security.identity import sign_csr
+from libstaragent.security.signing import public_key
 from libstaragent.security.tls import api_context, room_context
 
 log = logging.getLogger("agentd.all")
@@ -120,7 +121,13 @@ async def _serve(options: Options, version: str) -> None:
         parts.push_async_callback(room.stop)
         told = address(state.names[0] if state.names else room_host, room_port)
         application = api.build(
-            central, store, ca=state.ca, room_address=told, version=version, collectors=[RoomMetrics(room)]
+            central,
+            store,
+            ca=state.ca,
+            room_address=told,
+            version=version,
+            audit_key=public_key(state.audit_seed),
+            collectors=[RoomMetrics(room)],
         )
         listener = Listener(application, api_tls)
         api_host, api_port = await listener.start(*options.listen_api)

@@ -2,6 +2,7 @@
 
     ca.pem  ca.key       the fleet's CA
     api.pem  room.pem    key and certificate of the two listeners, each in one file so that they change together
+    audit.key            signs what stands for pruned entries of the audit
     names.json           under which names they are reached
     rosters/N.signed     revisions that an operator has signed, to be taken at the next start
     store.db  lock       the store; who runs on this directory
@@ -33,8 +34,10 @@ from pathlib import Path
 
 import msgspec
 
+from agentd.central.audit import roster_entry
 from agentd.central.trust import RosterBook, pack_signed, unpack_signed
-from agentd.store.ops import InsertRoster, SetMeta
+from agentd.store.audit import FLEET_KEY
+from agentd.store.ops import InsertAudit, InsertRoster, SetMeta
 from agentd.store.store import Store
 from libstaragent import codes
 from libstaragent.security.identity import Credential, certificate_span, create_ca, create_server
@@ -42,13 +45,13 @@ from libstaragent.security.private_file import read_private, write_private
 from libstaragent.security.roster import Roster, RosterChain, open_roster
 from libstaragent.security.rotation import RENEW_AT
 from libstaragent.security.signed import MAX_JSON, Signed
+from libstaragent.security.signing import SEED_BYTES
 from libstaragent.security.tls import trusted_ca
 
 # Where everybody can reach a control plane that was told no name.
 LOCAL_NAMES = ("127.0.0.1", "::1", "localhost")
 # A chain that was never pruned: some hundred revisions.
 MAX_ROSTER_FILE = 64 * MAX_JSON
-ROOT_KEY = "root"
 
 _rosters = msgspec.json.Decoder(Signed | tuple[Signed, ...])
 
@@ -69,6 +72,11 @@ class State(msgspec.Struct, frozen=True):
     def database(self) -> Path:
         """Where the store is."""
         return self.directory / "store.db"
+
+    @property
+    def audit_seed(self) -> bytes:
+        """The key that signs checkpoints of the audit."""
+        return read_private(self.directory / "audit.key")
 
     @classmethod
     def open(cls, directory: Path) -> State:
@@ -139,6 +147,8 @@ def prepare(directory: Path, *, advertise: Iterable[str] = (), fleet: str = "", 
         # The certificate last: it is what says that the CA is there.
         write_private(directory / "ca.key", ca.key, overwrite=True)
         write_private(directory / "ca.pem", ca.certificate)
+    if not (directory / "audit.key").exists():
+        write_private(directory / "audit.key", os.urandom(SEED_BYTES))
     before: tuple[str, ...] | None = None
     if (directory / "names.json").exists():
         before = State.open(directory).names
@@ -189,7 +199,7 @@ def take_rosters(state: State, store: Store, given: Sequence[Signed], *, now_ms:
     :raises StarAgentError: there is none, it does not follow, or it does not name this CA.
     """
     stored = [unpack_signed(data) for _, data in store.read.rosters()]
-    pin = store.read.meta(ROOT_KEY)
+    pin = store.read.meta(FLEET_KEY)
     offered = [(open_roster(signed), signed) for signed in given]
     if stored and pin is not None:
         chain = RosterChain.restored(pin.decode(), stored[-1])
@@ -207,7 +217,8 @@ def take_rosters(state: State, store: Store, given: Sequence[Signed], *, now_ms:
     trusted_ca(state.ca.certificate.decode(), chain.newest)
     if fresh:
         rows = [InsertRoster(roster.revision, pack_signed(signed)) for roster, signed in fresh]
-        store.submit([*rows, SetMeta(ROOT_KEY, chain.fleet.encode())]).result()
+        audited = [InsertAudit(roster_entry(roster, signed, source="state"), now_ms) for roster, signed in fresh]
+        store.submit([SetMeta(FLEET_KEY, chain.fleet.encode()), *rows, *audited]).result()
     return RosterBook([*stored, *(signed for _, signed in fresh)], now_ms=now_ms)
 
 

@@ -28,6 +28,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from libstaragent.client import events as awaited_events
 from libstaragent.client import fleet as awaited_fleet
 from libstaragent.client import job as awaited_job
+from libstaragent.client.audit import AuditRecord, AuditVerdict
 from libstaragent.client.context import Context
 from libstaragent.client.job import HostOutput, JobResult
 from libstaragent.client.verification import Verdict
@@ -189,6 +190,24 @@ class Fleet:
     def login(self, *, ttl: float | None = None) -> Session:
         """Logs in anew for `ttl` seconds, 12 hours if None."""
         return self._call(lambda: self._fleet.login(ttl=ttl))
+
+    def audit(
+        self,
+        limit: int = 50,
+        *,
+        since_ms: int = 0,
+        operator: str | None = None,
+        host: str | None = None,
+        refused: bool = False,
+    ) -> tuple[AuditRecord, ...]:
+        """The newest `limit` entries of the audit, newest first; see the other `Fleet.audit`."""
+        return self._call(
+            lambda: self._fleet.audit(limit, since_ms=since_ms, operator=operator, host=host, refused=refused)
+        )
+
+    def verify_audit(self, *, agents: int = 8) -> AuditVerdict:
+        """Reads the whole audit and holds it against what this client and `agents` hosts saw of it."""
+        return self._call(lambda: self._fleet.verify_audit(agents=agents))
 
     def run(
         self,

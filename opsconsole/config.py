@@ -24,6 +24,7 @@ def fleet_of(options: Namespace) -> Fleet:
     """
     import msgspec
 
+    from libstaragent.client.audit import heads_path
     from libstaragent.client.context import context_path, load_context
     from libstaragent.client.fleet import Fleet
     from libstaragent.client.known_hosts import known_hosts_path
@@ -33,4 +34,9 @@ def fleet_of(options: Namespace) -> Fleet:
     context = load_context(path)
     if options.key_file:
         context = msgspec.structs.replace(context, key_file=options.key_file)
-    return Fleet(context, session_file=session_path(path), known_hosts=known_hosts_path(path))
+    return Fleet(
+        context,
+        session_file=session_path(path),
+        known_hosts=known_hosts_path(path),
+        heads_file=heads_path(path),
+    )

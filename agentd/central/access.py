@@ -18,9 +18,10 @@ from collections.abc import Callable
 
 import msgspec
 
+from agentd.central.audit import login_entry
 from agentd.central.service import Central
 from agentd.store import records
-from agentd.store.ops import DeleteSessions, InsertSession
+from agentd.store.ops import DeleteSessions, InsertAudit, InsertSession
 from agentd.store.reader import Reader
 from libstaragent import codes
 from libstaragent.model.api import Session
@@ -76,7 +77,7 @@ class Access:
         begin = asked.nonce[:-SEAL_BYTES]
         return msgspec.structs.replace(asked, nonce=begin + self._seal(asked, begin))
 
-    async def log_in(self, answer: Signed, asked: Challenge, life_ms: int) -> Session:
+    async def log_in(self, answer: Signed, asked: Challenge, life_ms: int, *, source: str = "") -> Session:
         """A bearer token for the one who answered `asked`, which is what the answer itself says.
 
         :raises Denied: nobody was asked this, or the answer does not hold.
@@ -94,7 +95,8 @@ class Access:
         session = InsertSession(
             id=kept.id, digest=kept.digest, operator=kept.operator, key=kept.key, expires_ms=kept.expires_ms
         )
-        await self._central.write([DeleteSessions(expired_ms=now_ms), session])
+        audited = InsertAudit(login_entry(operator, answer, source=source), now_ms)
+        await self._central.write([DeleteSessions(expired_ms=now_ms), session, audited])
         self._remember(kept)
         return Session(token=text, expires_ms=kept.expires_ms)
 

@@ -14,11 +14,12 @@ import logging
 import secrets
 from collections.abc import Callable
 
+from agentd.central.audit import act_entry, enrol_entry
 from agentd.central.directory import HostRecord
 from agentd.central.service import Central
 from agentd.central.writes import stored_facts
 from agentd.store import records
-from agentd.store.ops import InsertToken, UpsertHost, UseToken
+from agentd.store.ops import InsertAudit, InsertToken, UpsertHost, UseToken
 from agentd.store.reader import Reader
 from libstaragent import codes
 from libstaragent.model.api import Enrolled, Enrolment, TokenIssued
@@ -47,7 +48,7 @@ class Joining:
         self._now_ms = now_ms
         self._issuing: set[str] = set()
 
-    async def issue(self, signed: Signed) -> TokenIssued:
+    async def issue(self, signed: Signed, *, source: str = "") -> TokenIssued:
         """The token that an admin's envelope orders. It is told once: the same envelope again is refused.
 
         :raises StarAgentError: the envelope does not hold, or its terms are impossible.
@@ -60,11 +61,12 @@ class Joining:
             raise codes.JOB_REPEATED.error(envelope.id)
         self._issuing.add(envelope.id)
         try:
-            return await self._issue(envelope, envelope.act, now_ms)
+            audited = InsertAudit(act_entry(envelope, signed, source=source), now_ms)
+            return await self._issue(envelope, envelope.act, audited, now_ms)
         finally:
             self._issuing.discard(envelope.id)
 
-    async def _issue(self, envelope: Envelope, act: IssueToken, now_ms: int) -> TokenIssued:
+    async def _issue(self, envelope: Envelope, act: IssueToken, audited: InsertAudit, now_ms: int) -> TokenIssued:
         if await asyncio.to_thread(self._read.token, envelope.id) is not None:
             raise codes.JOB_REPEATED.error(envelope.id)
         # The envelope's id is the token's: an envelope issues one token.
@@ -80,7 +82,7 @@ class Joining:
             expires_ms=kept.expires_ms,
             created_by=envelope.operator,
         )
-        await self._central.write([op])
+        await self._central.write([op, audited])
         log.info("%s issued token %s: %d uses, room %s", envelope.operator, kept.id, kept.uses_left, kept.room)
         return TokenIssued(token=text, expires_ms=kept.expires_ms, uses=kept.uses_left)
 
@@ -108,7 +110,11 @@ class Joining:
             enrolled_ms=now_ms,
             result_key=request.result_key or None,
         )
-        await self._central.write([UseToken(used.id, now_ms), host])
+        created_by = "" if row is None else row.created_by
+        audited = enrol_entry(
+            agent=agent, name=request.name, room=room, token=used.id, created_by=created_by, source=address
+        )
+        await self._central.write([UseToken(used.id, now_ms), host, InsertAudit(audited, now_ms)])
         self._central.admitted(
             HostRecord(
                 id=agent,

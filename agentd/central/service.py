@@ -23,19 +23,21 @@ from functools import partial
 from typing import Any
 
 from agentd.bus import LIVE, REPORTS, Bus, Delivery
+from agentd.central.audit import Claim, act_entry, refused_entry, roster_entry
 from agentd.central.directory import Directory, HostRecord
 from agentd.central.history import History
 from agentd.central.hub import Hub
 from agentd.central.news import News
 from agentd.central.outbox import Outbox
 from agentd.central.outcomes import Outcomes
+from agentd.central.refusals import REFUSALS_EVERY, Refusals
 from agentd.central.round import Reports, Round
 from agentd.central.rounds import Ask, Rounds, exit_process
 from agentd.central.strange import StrangeResults
 from agentd.central.trust import RosterBook, pack_signed
 from agentd.central.waiting import Waiter, Waiters
 from agentd.central.writes import decision_ops, job_ops
-from agentd.store.ops import InsertRoster, Op, TouchHosts
+from agentd.store.ops import InsertAudit, InsertRoster, Op, TouchHosts
 from agentd.store.store import Store
 from libstaragent import codes
 from libstaragent.errors import StarAgentError
@@ -101,6 +103,8 @@ class Central:
         self._strange = StrangeResults(self.recall, self._forget, self._rounds.hear)
         self._ticking: asyncio.TimerHandle | None = None
         self._touched = 0.0
+        self._refusals = Refusals()
+        self._refusals_told = self._loop.time()
 
     # Life ----------------------------------------------------------------------------------------------------------
 
@@ -133,6 +137,9 @@ class Central:
         if self._ticking is not None:
             self._ticking.cancel()
         await self._rounds.idle.wait()
+        told = self._tell_refusals()
+        if told is not None:
+            await asyncio.wait((told,))
         await self._strange.stop()
 
     # Requests ------------------------------------------------------------------------------------------------------
@@ -202,7 +209,7 @@ class Central:
         return future
 
     async def cancel(self, signed: Signed, *, source: str) -> Job:
-        """Take an operator's cancel; returns the job once it is on disk.
+        """Take an operator's cancel, which came from the address `source`; returns the job once it is on disk.
 
         :raises StarAgentError: why it is refused.
         """
@@ -221,7 +228,8 @@ class Central:
                 # Its own row is not there yet; the next round sees it.
                 self._rounds.ask(decide, partial(_fail, future))
                 return
-            turn.add(decision, decision_ops(decision), lambda error: _settle(future, job, error))
+            audited = InsertAudit(act_entry(open_signed(signed), signed, source=source, subject=job.id), turn.now_ms)
+            turn.add(decision, [*decision_ops(decision), audited], lambda error: _settle(future, job, error))
 
         self._request(decide, future)
         return future
@@ -241,14 +249,26 @@ class Central:
             _fail(future, error)
         return future
 
-    async def take_roster(self, signed: Signed) -> int:
+    async def refused(self, claim: Claim, error: StarAgentError, *, source: str) -> None:
+        """Write that something was not done, so that it is on disk before it is answered; or count it."""
+        known = self.trust.newest.operator_by_key(claim.signed.key) if claim.signed is not None else None
+        operator = known.name if known is not None and claim.holds else ""
+        if self._refusals.may_tell(operator=operator, source=source, code=error.code.code, now=self._loop.time()):
+            try:
+                await self.write([InsertAudit(refused_entry(claim, error, source=source), self.now_ms())])
+            except StarAgentError as failure:
+                # The store is full or closed: whoever asked is refused all the same.
+                log.warning("a refusal is not in the audit: %s", failure)
+
+    async def take_roster(self, signed: Signed, *, source: str = "") -> int:
         """The next revision of the roster; its number, once it is on disk and told to the rooms.
 
         :raises StarAgentError: it may not follow the newest.
         """
         now_ms = self.now_ms()
         roster = self.trust.judge(signed, now_ms)
-        await self.write([InsertRoster(roster.revision, pack_signed(signed))])
+        audited = InsertAudit(roster_entry(roster, signed, source=source), now_ms)
+        await self.write([InsertRoster(roster.revision, pack_signed(signed)), audited])
         self.trust.take(signed, now_ms)
         self._outbox.tell_roster()
         log.info("roster revision %d taken", roster.revision)
@@ -313,12 +333,23 @@ class Central:
         self._ticking = self._loop.call_later(TICK_SECONDS, self._tick_again)
         self._rounds.tick()
         now = self._loop.time()
+        if now - self._refusals_told >= REFUSALS_EVERY:
+            self._refusals_told = now
+            self._tell_refusals()
         if now - self._touched >= TOUCH_SECONDS:
             self._touched = now
             up = tuple(host.agent for host in self.core.hosts.values() if host.up)
             pruning = self.outcomes.pruning(self.now_ms())
             seen = [TouchHosts(up, self.now_ms())] if up else []
             self.write([pruning, *seen]).add_done_callback(_ignore)
+
+    def _tell_refusals(self) -> asyncio.Future[None] | None:
+        counted = self._refusals.counted()
+        if not counted:
+            return None
+        writing = self.write([InsertAudit(entry, self.now_ms()) for entry in counted])
+        writing.add_done_callback(_ignore)
+        return writing
 
     # After a round -------------------------------------------------------------------------------------------------
 

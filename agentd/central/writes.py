@@ -9,10 +9,11 @@ __all__ = ("decision_ops", "job_ops", "job_title", "stored_facts")
 
 import msgspec
 
+from agentd.central.audit import end_entry, job_entry
 from agentd.central.directory import Directory
 from agentd.central.trust import pack_signed
 from agentd.central.views import command_text, expression_of
-from agentd.store.ops import FinishJob, InsertAmendment, InsertCancel, InsertJob, Op, UpdateHost
+from agentd.store.ops import FinishJob, InsertAmendment, InsertAudit, InsertCancel, InsertJob, Op, UpdateHost
 from agentd.store.results import target_ops
 from libstaragent.protocol import trunk as t
 from libstaragent.roles.central_state import Decision, Job
@@ -48,7 +49,8 @@ def job_ops(job: Job) -> list[Op]:
             source=job.source,
             envelope=pack_signed(job.signed),
             members=_pack([(member.agent, member.name, member.room) for member in job.members.values()]),
-        )
+        ),
+        InsertAudit(job_entry(job), job.submitted_ms),
     ]
 
 
@@ -70,6 +72,7 @@ def decision_ops(decision: Decision, hosts: Directory | None = None) -> list[Op]
         assert job.ended_at is not None
         counts = _json(job.counts).decode()
         ops.append(FinishJob(job=job.id, state="ended", counts=counts, finished_ms=job.ended_at))
+        ops.append(InsertAudit(end_entry(job), job.ended_at))
     for job_id, signed, at_ms in decision.cancels:
         envelope = open_signed(signed)
         ops.append(

@@ -17,6 +17,7 @@ __all__ = (
     "DeleteSessions",
     "FinishJob",
     "InsertAmendment",
+    "InsertAudit",
     "InsertCancel",
     "InsertJob",
     "InsertOutput",
@@ -35,6 +36,8 @@ __all__ = (
 )
 
 from msgspec import Struct
+
+from libstaragent.security.audit import AuditEntry
 
 
 class InsertJob(Struct, frozen=True, kw_only=True):
@@ -213,6 +216,17 @@ class InsertRoster(Struct, frozen=True):
     signed: bytes
 
 
+class InsertAudit(Struct, frozen=True):
+    """An entry of the audit (`libstaragent.security.audit`). Number, time and hash are the writer's to give: in the
+    order of its commits, for the submissions that stand.
+
+    `at_ms` is when it happened; it is stored as the time of the entry before where that is later.
+    """
+
+    entry: AuditEntry
+    at_ms: int
+
+
 class SetMeta(Struct, frozen=True):
     """A value of the control plane's own, under a key."""
 
@@ -254,6 +268,7 @@ Op = (
     | InsertSession
     | DeleteSessions
     | InsertRoster
+    | InsertAudit
     | SetMeta
     | CountOutcomes
     | PruneOutcomes

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 __all__ = (
     "amendments",
+    "audit",
     "cancels",
+    "checkpoints",
     "endings",
     "hosts",
     "jobs",
@@ -199,6 +201,28 @@ outcomes = Table(
     Column("code", Text, primary_key=True),
     Column("targets", BigInteger, nullable=False),
     sqlite_with_rowid=False,
+)
+
+# By number, which is the rowid on SQLite: an entry is appended at the end of one tree. Only refusals have an index; the
+# rest is found by reading, which is bounded (`audit`).
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("operator", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("refused", Boolean, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+Index("ix_audit_refused", audit.c.seq, sqlite_where=audit.c.refused, postgresql_where=audit.c.refused)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("upto", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("signed", LargeBinary, nullable=False),
 )
 
 meta = Table(

@@ -35,6 +35,7 @@ class BulkInsert:
     """Inserts into one table, ignoring what is there.
 
     :param returning: a column; the call gives its value in each row that was new.
+    :param ignoring: whether a row that is there already is left as it is; else the database refuses the statement.
     :param usual: how many columns to write of a row whose others equal `defaults`.
     """
 
@@ -44,6 +45,7 @@ class BulkInsert:
         table: Table,
         *,
         returning: str | None = None,
+        ignoring: bool = True,
         usual: int | None = None,
         defaults: _Row = (),
     ) -> None:
@@ -51,8 +53,8 @@ class BulkInsert:
         self._returning = returning is not None
         self._usual = usual
         self._defaults = defaults
-        self._whole_shapes = _shapes(dialect, table, len(table.columns), returning)
-        self._usual_shapes = _shapes(dialect, table, usual, returning) if usual is not None else {}
+        self._whole_shapes = _shapes(dialect, table, len(table.columns), returning, ignoring)
+        self._usual_shapes = _shapes(dialect, table, usual, returning, ignoring) if usual is not None else {}
 
     def __call__(self, connection: Connection, rows: Sequence[_Row]) -> list[Any]:
         """Insert `rows`; what was new, if that was asked for."""
@@ -79,15 +81,15 @@ class BulkInsert:
         return new
 
 
-def _shapes(dialect: Dialect, table: Table, count: int, returning: str | None) -> dict[int, str]:
+def _shapes(dialect: Dialect, table: Table, count: int, returning: str | None, ignoring: bool) -> dict[int, str]:
     """The statement for each size of LADDER, with the first `count` columns."""
     names = [column.name for column in table.columns][:count]
-    insert = insert_or_ignore(dialect, table, names)
+    insert = insert_or_ignore(dialect, table, names) if ignoring else table.insert().values(dict.fromkeys(names))
     if returning is not None:
         insert = insert.returning(table.c[returning])
     compiled = insert.compile(dialect=dialect, column_keys=names)
     if list(compiled.positiontup or ()) != names:
         raise AssertionError(f"parameters of {table.name} are not in the order of its columns: {compiled.positiontup}")
     head, values, rest = str(compiled).partition(" VALUES (")
-    row, conflict, tail = rest.rpartition(") ON CONFLICT")
+    row, conflict, tail = rest.rpartition(") ON CONFLICT" if ignoring else ")")
     return {rows: f"{head}{values}{'), ('.join([row] * rows)}{conflict}{tail}" for rows in LADDER}

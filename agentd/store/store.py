@@ -14,8 +14,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
+from agentd.store.audit import ChainEnd, read_end
+from agentd.store.audit_reader import AuditReader
 from agentd.store.dialect import open_engines, store_error
 from agentd.store.migrate import migrate
 from agentd.store.reader import Reader
@@ -27,10 +30,12 @@ from libstaragent.errors import StarAgentError
 class Store:
     """An open store. Made by `Store.open`; closed by `close` or by leaving its `with`."""
 
-    def __init__(self, writer: Writer, reader: Reader, dispose: Callable[[], None]) -> None:
+    def __init__(self, writer: Writer, transaction: Transaction, reading: Engine, dispose: Callable[[], None]) -> None:
         self._writer = writer
+        self._transaction = transaction
         self._dispose = dispose
-        self.read = reader
+        self.read = Reader(reading)
+        self.audit = AuditReader(reading)
 
     @classmethod
     def open(
@@ -56,11 +61,13 @@ class Store:
             with writing.begin() as connection:
                 migrate(connection)
             transaction = Transaction(writing)
+            with reading.connect() as connection:
+                transaction.audit.end = read_end(connection)
         except (DBAPIError, StarAgentError) as error:
             dispose()
             raise store_error(error) from error
         writer = Writer(transaction, max_ops=max_queued_ops, max_bytes=max_queued_bytes)
-        return cls(writer, Reader(reading), dispose)
+        return cls(writer, transaction, reading, dispose)
 
     def submit(self, submission: Submission) -> Future[None]:
         """Write all of `submission` or nothing. The future is resolved after the commit, in the writer's thread.
@@ -73,6 +80,11 @@ class Store:
     def lane(self, post: Callable[..., Any]) -> Lane:
         """A way to submit from an event loop; `post` is its ``call_soon_threadsafe``."""
         return Lane(self._writer, post)
+
+    @property
+    def audit_end(self) -> ChainEnd | None:
+        """The newest entry of the audit that is on disk; None for a moment after a failed commit."""
+        return self._transaction.audit.end
 
     @property
     def queued(self) -> tuple[int, int]:

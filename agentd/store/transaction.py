@@ -5,6 +5,7 @@ Not here: the thread and the queue (`writer`). The order in a commit:
 1. `InsertJob` of all submissions, in bulk; a job that was there already refuses its submission.
 2. what updates, deletes or claims, one by one as submitted; a submission with a claim has its own savepoint.
 3. everything that is only ever inserted, of the submissions that still stand, in bulk, a statement for many rows.
+4. the audit's entries of these submissions, in their order.
 
 Rules: a refusal concerns one submission and nothing of that submission stays. What the database itself refuses (no
 space, a row that breaks a constraint) leaves as an exception after a rollback: `run` answers for all of it or for
@@ -23,6 +24,7 @@ from msgspec.structs import astuple
 from sqlalchemy import Connection, Dialect, Engine, delete, select, update
 
 from agentd.store import ops, schema
+from agentd.store.audit import AuditWriter
 from agentd.store.dialect import increment, insert_or_ignore, upsert
 from agentd.store.statements import BulkInsert
 from libstaragent import codes
@@ -54,6 +56,7 @@ class Transaction:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         dialect: Dialect = engine.dialect
+        self.audit = AuditWriter(dialect)
         self._jobs = BulkInsert(dialect, schema.jobs, returning="id")
         self._bulk = {kind: BulkInsert(dialect, table) for kind, table in _BULK.items()}
         fields, defaults = ops.InsertTarget.__struct_fields__, ops.InsertTarget.__struct_defaults__
@@ -74,11 +77,14 @@ class Transaction:
         owner: dict[str, int] = {}
         bulk: dict[type, list[tuple[int, ops.Op]]] = {kind: [] for kind in self._bulk}
         single: dict[int, list[ops.Op]] = {}
+        audited: list[tuple[int, ops.InsertAudit]] = []
         for index, submission in enumerate(submissions):
             for op in submission:
                 kind = type(op)
                 if kind in bulk:
                     bulk[kind].append((index, op))
+                elif kind is ops.InsertAudit:
+                    audited.append((index, op))  # type: ignore[arg-type]
                 elif isinstance(op, ops.InsertJob):
                     if op.id in jobs:
                         refused[index] = codes.JOB_REPEATED.error(op.id)
@@ -87,15 +93,23 @@ class Transaction:
                         owner[op.id] = index
                 else:
                     single.setdefault(index, []).append(op)
-        with self._engine.begin() as connection:
-            self._insert_jobs(connection, jobs, owner, refused)
-            for index, singles in single.items():
-                if refused[index] is None:
-                    refused[index] = _run_singles(connection, singles)
-            clean = not any(refused)
-            for kind, found in bulk.items():
-                rows = [astuple(op) for index, op in found if clean or refused[index] is None]
-                self._bulk[kind](connection, rows)
+        try:
+            with self._engine.begin() as connection:
+                self._insert_jobs(connection, jobs, owner, refused)
+                for index, singles in single.items():
+                    if refused[index] is None:
+                        refused[index] = _run_singles(connection, singles)
+                clean = not any(refused)
+                for kind, found in bulk.items():
+                    rows = [astuple(op) for index, op in found if clean or refused[index] is None]
+                    self._bulk[kind](connection, rows)
+                entries = [op for index, op in audited if clean or refused[index] is None]
+                if entries:
+                    self.audit.append(connection, entries)
+        except BaseException:
+            self.audit.undone()
+            raise
+        self.audit.committed()
         return refused
 
     def _insert_jobs(

@@ -30,6 +30,7 @@ import anyio
 import msgspec
 
 from libstaragent import codes
+from libstaragent.client.audit import AuditRecord, AuditVerdict, SeenHeads, heads_path, read_audit, verify_chain
 from libstaragent.client.context import Context, context_path, load_context
 from libstaragent.client.events import JobEvents
 from libstaragent.client.fleet_events import fleet_events
@@ -79,17 +80,20 @@ class Fleet:
         *,
         session_file: Path | None = None,
         known_hosts: Path | None = None,
+        heads_file: Path | None = None,
         seed: bytes | None = None,
     ) -> None:
         """A fleet at `context`; `connect` is the usual way.
 
         :param session_file: where the login is kept between processes; None keeps it in memory.
         :param known_hosts: where the hosts' keys for results are kept; None keeps them in memory.
+        :param heads_file: the same for what was seen of the audit.
         :param seed: the operator's key, where it is not to be read from where the context says.
         """
         self.context = context
         self._seed = seed
-        self.transport = Transport(context.api, context.ca, bearer=self._bearer)
+        self._seen = SeenHeads(context.fleet, heads_file)
+        self.transport = Transport(context.api, context.ca, bearer=self._bearer, on_head=self._seen.see)
         self._login = Login(context, self.transport, load_seed=self._load_seed, file=session_file)
         self._known_hosts = KnownHosts(context.fleet, known_hosts)
         self._signer: Signer | None = None
@@ -108,7 +112,12 @@ class Fleet:
         if isinstance(context, Context):
             return cls(context)
         path = context_path(context)
-        return cls(load_context(path), session_file=session_path(path), known_hosts=known_hosts_path(path))
+        return cls(
+            load_context(path),
+            session_file=session_path(path),
+            known_hosts=known_hosts_path(path),
+            heads_file=heads_path(path),
+        )
 
     async def __aenter__(self) -> Fleet:
         return self
@@ -124,6 +133,7 @@ class Fleet:
             for events in list(self._streams):
                 await events.aclose()
             await self.transport.aclose()
+        self._seen.keep()
 
     # Looking ----------------------------------------------------------------------------------------------------------
 
@@ -187,6 +197,33 @@ class Fleet:
         :raises StarAgentError: the key is not to be had, or central refuses it.
         """
         return await self._login.renew(None if ttl is None else int(ttl * 1000))
+
+    # The audit --------------------------------------------------------------------------------------------------------
+
+    async def audit(
+        self,
+        limit: int = 50,
+        *,
+        since_ms: int = 0,
+        operator: str | None = None,
+        host: str | None = None,
+        refused: bool = False,
+    ) -> tuple[AuditRecord, ...]:
+        """The newest `limit` entries of the audit, newest first: from `since_ms` (ms since the epoch) on, of `operator`
+        as claimed, about `host`, those that were `refused`.
+
+        :raises NotFound: there is no such host.
+        """
+        return await read_audit(
+            self.transport, limit=limit, since_ms=since_ms, operator=operator, host=host, refused=refused
+        )
+
+    async def verify_audit(self, *, agents: int = 8) -> AuditVerdict:
+        """Reads the whole audit, hashes it again, and holds it against what this client and `agents` hosts saw of it.
+
+        :raises StarAgentError: it cannot be read; what does not hold is in the verdict.
+        """
+        return await verify_chain(self.transport, self.context.fleet, self._seen, ())
 
     # Acting -----------------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ import httpx
 from libstaragent import codes
 from libstaragent.client.answers import decode_answer, raised_at_central
 from libstaragent.errors import StarAgentError
+from libstaragent.model.api import AUDIT_HEAD_HEADER
 from libstaragent.security.tls import client_context
 
 T = TypeVar("T")
@@ -45,12 +46,15 @@ _LOGIN_AGAIN = frozenset({codes.BEARER_UNKNOWN.code, codes.LOGIN_EXPIRED.code})
 class Transport:
     """Requests to one central; `bearer` gives the token of reads."""
 
-    def __init__(self, api: str, ca: str, *, bearer: Bearer | None = None) -> None:
-        """A client that connects on its first request.
+    def __init__(
+        self, api: str, ca: str, *, bearer: Bearer | None = None, on_head: Callable[[str], None] | None = None
+    ) -> None:
+        """A client that connects on its first request. `on_head` is told the audit's head of each answer that has it.
 
         :raises ProtocolError: the CA cannot be read.
         """
         self._bearer = bearer
+        self._on_head = on_head
         self._client = httpx.AsyncClient(
             base_url=api,
             verify=client_context(ca),
@@ -157,6 +161,9 @@ class Transport:
                 method, path, headers=headers, params=_query(parameters), **more
             ) as response:
                 body = await _bounded(response)
+        head = response.headers.get(AUDIT_HEAD_HEADER)
+        if head is not None and self._on_head is not None:
+            self._on_head(head)
         if not response.is_success:
             raise raised_at_central(response.status_code, body)
         return body

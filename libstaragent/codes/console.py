@@ -185,6 +185,40 @@ TARGETS_UNEXPECTED = Code(
     "Nothing was signed. Look at the control plane before you act on hosts.",
     scope="fleet",
 )
+AUDIT_CHANGED = Code(
+    "SA-1875",
+    "audit_changed",
+    "an entry of the audit is not what was written",
+    "Somebody altered the store's rows. Keep the database as it is, and compare with a backup from before.",
+    scope="fleet",
+)
+AUDIT_REMOVED = Code(
+    "SA-1876",
+    "audit_removed",
+    "entries of the audit are missing, and no checkpoint stands for them",
+    "Somebody took rows out of the store. Keep the database as it is, and compare with a backup from before.",
+    scope="fleet",
+)
+AUDIT_CUT = Code(
+    "SA-1877",
+    "audit_cut",
+    "the end of the audit is missing: somebody has seen later entries",
+    "Either the store was restored from a backup, or somebody cut it. Ask who did what since the last entry.",
+    scope="fleet",
+)
+AUDIT_REWRITTEN = Code(
+    "SA-1878",
+    "audit_rewritten",
+    "the audit was made anew: somebody has seen other entries than it has now",
+    "Somebody with the whole store made another history. Trust no entry from the first one named on.",
+    scope="fleet",
+)
+AUDIT_CHECKPOINT = Code(
+    "SA-1879",
+    "audit_checkpoint",
+    "a checkpoint of the audit does not hold",
+    "What it stands for cannot be known to have been pruned by retention. Compare with a backup from before.",
+)
 RESULT_FORGED = Code(
     "SA-1885",
     "result_forged",

@@ -8,7 +8,11 @@ here as it was on the host: whoever shows it passes it through the sanitiser.
 from __future__ import annotations
 
 __all__ = (
+    "AUDIT_HEAD_HEADER",
     "OUTCOME_GROUPS",
+    "AuditHead",
+    "AuditPage",
+    "AuditRow",
     "Challenge",
     "Enrolled",
     "Enrolment",
@@ -45,6 +49,9 @@ from msgspec import UNSET, Struct, UnsetType
 from libstaragent.security.acts import Member
 from libstaragent.security.login import Challenge
 from libstaragent.security.signed import Signed
+
+# Header of every answer to an act or to one who is logged in: number and hash (hex) of the newest entry of the audit.
+AUDIT_HEAD_HEADER = "opsconsole-audit-head"
 
 
 class ErrorBody(Struct, frozen=True, kw_only=True):
@@ -281,6 +288,36 @@ class Outcomes(Struct, frozen=True, kw_only=True):
     span_ms: int
     rows: tuple[OutcomeRow, ...]
     cut: bool = False
+
+
+class AuditRow(Struct, frozen=True, kw_only=True):
+    """An entry of the audit as it is chained: `body` is the MessagePack that is hashed (`security.audit`)."""
+
+    seq: int
+    at_ms: int
+    body: bytes
+    hash: bytes
+
+
+class AuditPage(Struct, frozen=True, kw_only=True):
+    """Entries; `next` is the `after` or `before` of the following page, None on the last. A page that looks for
+    something may be short, or empty, before the last.
+    """
+
+    entries: tuple[AuditRow, ...]
+    next: int | None = None
+
+
+class AuditHead(Struct, frozen=True, kw_only=True):
+    """The newest entry: its number (0: there is none), its hash and its time; the public key that signs checkpoints,
+    and all of these, the oldest first.
+    """
+
+    seq: int
+    hash: bytes
+    at_ms: int
+    key: bytes
+    checkpoints: tuple[Signed, ...] = ()
 
 
 class HostChanged(Struct, frozen=True, tag="host"):

@@ -11,6 +11,7 @@ __all__ = ("USAGE", "build_parser", "parse")
 import argparse
 
 from opsconsole.cli.tree.acting import add_acting
+from opsconsole.cli.tree.auditing import add_auditing
 from opsconsole.cli.tree.counting import add_counting
 from opsconsole.cli.tree.looking import add_looking
 from opsconsole.cli.tree.setting_up import add_setting_up
@@ -46,5 +47,6 @@ def build_parser() -> argparse.ArgumentParser:
     add_looking(commands)
     add_counting(commands)
     add_acting(commands)
+    add_auditing(commands)
     add_setting_up(commands)
     return parser

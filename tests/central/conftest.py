@@ -272,7 +272,14 @@ async def run_stack(
     )
     listeners = Listeners(state)
     tls = api_context(certificate=listeners.path("api"), key=listeners.path("api"))
-    application = central_api.build(central, store, ca=state.ca, room_address="127.0.0.1:1", version="0")
+    application = central_api.build(
+        central,
+        store,
+        ca=state.ca,
+        room_address="127.0.0.1:1",
+        version="0",
+        audit_key=public_key(state.audit_seed),
+    )
     listener = Listener(application, tls)
     stack = Stack(people, state, store, central, RoomDouble(trunk))
     stack.room.answers = answers

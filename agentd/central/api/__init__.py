@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from agentd.central.access import Access
 from agentd.central.api.access import AccessApi
 from agentd.central.api.app import Application
+from agentd.central.api.audit import AuditApi
 from agentd.central.api.events import EventsApi
 from agentd.central.api.hosts import HostsApi
 from agentd.central.api.jobs import JobsApi
@@ -31,12 +32,16 @@ def build(
     ca: Credential,
     room_address: str,
     version: str,
+    audit_key: bytes,
     collectors: Iterable[Collector] = (),
 ) -> Application:
-    """The application. `room_address` is what joining hosts are told, `collectors` are metrics of other parts."""
+    """The application. `room_address` is what joining hosts are told, `audit_key` the public key of checkpoints,
+    `collectors` are metrics of other parts.
+    """
     access = Access(central, store.read, now_ms=central.now_ms)
     joining = Joining(central, store.read, ca, now_ms=central.now_ms)
     system = SystemApi(central, central.hub, store, version=version, collectors=collectors)
+    audit = AuditApi(central, store, key=audit_key)
     routes = table(
         JobsApi(central, central.history),
         HostsApi(central),
@@ -44,6 +49,7 @@ def build(
         EventsApi(central, central.hub, central.history),
         system,
         OutcomesApi(central, store.read),
+        audit,
     )
     system.openapi = document(routes, version=version)
-    return Application(routes, reader=access.reader)
+    return Application(routes, reader=access.reader, refused=audit.refused, head=audit.header)

@@ -12,6 +12,7 @@ import msgspec
 
 from agentd.central.access import Access
 from agentd.central.api.call import Call, Reply, read_json
+from agentd.central.audit import Claim
 from agentd.central.joining import Joining
 from agentd.central.service import Central
 from libstaragent import codes
@@ -58,12 +59,14 @@ class AccessApi:
     async def enrol(self, call: Call) -> Reply:
         """POST /v1/enrol"""
         request = await call.value(_enrolment, MAX_ENROLMENT)
+        call.claim = Claim(act="enrol", text=request.name)
         return Reply(await self._joining.enrol(request, address=call.address), status=201)
 
     async def issue(self, call: Call) -> Reply:
         """POST /v1/tokens"""
         signed = signed_from_json(await call.body(MAX_JSON))
-        return Reply(await self._joining.issue(signed), status=201)
+        call.claim = Claim(signed)
+        return Reply(await self._joining.issue(signed, source=call.address), status=201)
 
     async def ask(self, call: Call) -> Reply:
         """GET /v1/login"""
@@ -72,14 +75,17 @@ class AccessApi:
     async def log_in(self, call: Call) -> Reply:
         """POST /v1/login"""
         request = read_json(_login, await call.body(MAX_LOGIN))
+        call.claim = Claim(request.answer, "login")
         try:
             # Only to see what was asked; `check_answer` judges the same bytes.
             asked = _challenge.decode(request.answer.payload)
         except (msgspec.MsgspecError, ValueError):
             raise codes.LOGIN_REFUSED.error("the answer is no challenge") from None
-        return Reply(await self._access.log_in(request.answer, asked, request.ttl_ms), status=201)
+        session = await self._access.log_in(request.answer, asked, request.ttl_ms, source=call.address)
+        return Reply(session, status=201)
 
     async def roster(self, call: Call) -> Reply:
         """POST /v1/rosters"""
         signed = signed_from_json(await call.body(MAX_JSON))
-        return Reply(RosterTaken(await self._central.take_roster(signed)))
+        call.claim = Claim(signed, "roster")
+        return Reply(RosterTaken(await self._central.take_roster(signed, source=call.address)))

@@ -25,14 +25,26 @@ from libstaragent.security.roster import Operator
 # Each holds a task, a connection and a body; waiting requests of a busy fleet are some thousands.
 MAX_OPEN_REQUESTS = 8192
 
+Header = tuple[bytes, bytes]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
 class Application:
-    """See the module. `reader` says who sends an Authorization header."""
+    """See the module. `reader` says who sends an Authorization header; `refused` is told what was asked for by proof or
+    envelope and not done, and why, before that is answered; `head` gives the header with the newest entry of the audit.
+    """
 
-    def __init__(self, routes: Iterable[Route], *, reader: Callable[[str], Awaitable[Operator]]) -> None:
+    def __init__(
+        self,
+        routes: Iterable[Route],
+        *,
+        reader: Callable[[str], Awaitable[Operator]],
+        refused: Callable[[Call, StarAgentError], Awaitable[None]],
+        head: Callable[[], Header],
+    ) -> None:
+        self._refused = refused
+        self._head = head
         self._reader = reader
         self._bodies = Bodies()
         self._open = 0
@@ -52,7 +64,7 @@ class Application:
         if scope["type"] != "http":
             return
         self._open += 1
-        allow: bytes | None = None
+        extra: list[Header] = []
         call = Call(scope, receive, self._bodies, self._reader)
         try:
             if self._open > MAX_OPEN_REQUESTS:
@@ -60,15 +72,19 @@ class Application:
             methods = self._find(scope)
             route = methods.get(scope["method"])
             if route is None:
-                allow = ", ".join(sorted(methods)).encode()
+                extra.append((b"allow", ", ".join(sorted(methods)).encode()))
                 raise codes.METHOD_UNKNOWN.error(f"{scope['method']} {scope['path'][:200]}")
             if route.authority == "reader":
                 call.operator = await self._reader(call.header(b"authorization"))
             answer = await route.handler(call)
+            if route.authority != "anybody":
+                extra.append(self._head())
             if isinstance(answer, Stream):
                 await _stream(answer, call, send)
                 return
         except StarAgentError as error:
+            if call.claim is not None:
+                await self._refused(call, error)
             answer = Reply(error_body(error), status=status_of(error))
         except Exception as error:
             coded = unforeseen(error)
@@ -76,7 +92,7 @@ class Application:
         finally:
             self._open -= 1
             call.let_go()
-        await _reply(answer, send, allow, unread=call.unread)
+        await _reply(answer, send, extra, unread=call.unread)
 
     def _find(self, scope: dict[str, Any]) -> dict[str, Route]:
         path = scope["path"]
@@ -91,14 +107,13 @@ class Application:
         raise codes.PATH_UNKNOWN.error(path[:200])
 
 
-async def _reply(answer: Reply, send: Send, allow: bytes | None, *, unread: bool) -> None:
+async def _reply(answer: Reply, send: Send, extra: list[Header], *, unread: bool) -> None:
     headers = [
         (b"content-type", answer.content_type),
         (b"content-length", str(len(answer.body)).encode()),
         (b"cache-control", b"no-store"),
+        *extra,
     ]
-    if allow is not None:
-        headers.append((b"allow", allow))
     if answer.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     if unread:

@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from agentd.central.api.bodies import MAX_STRANGERS_BODY, Bodies
+from agentd.central.audit import Claim
 from libstaragent import codes
 from libstaragent.errors import StarAgentError
 from libstaragent.security.roster import Operator
@@ -58,7 +59,7 @@ class Stream:
 class Call:
     """One request. `bodies` are those of all, `reader` says who sends an Authorization header."""
 
-    __slots__ = ("_bodies", "_held", "_query", "_reader", "_receive", "operator", "scope", "unread")
+    __slots__ = ("_bodies", "_held", "_query", "_reader", "_receive", "claim", "operator", "scope", "unread")
 
     def __init__(
         self, scope: Mapping[str, Any], receive: Any, bodies: Bodies, reader: Callable[[str], Awaitable[Operator]]
@@ -74,6 +75,8 @@ class Call:
         self._query: dict[str, str] | None = None
         # Who asks: set on paths that need a bearer token, and for large bodies.
         self.operator: Operator | None = None
+        # What is asked for by proof or envelope, once it could be read: if it is refused, the audit says so.
+        self.claim: Claim | None = None
 
     @property
     def address(self) -> str:

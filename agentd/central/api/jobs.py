@@ -18,6 +18,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from agentd.central.api.bodies import MAX_STRANGERS_BODY
 from agentd.central.api.call import Call, Reply, read_json
+from agentd.central.audit import Claim
 from agentd.central.history import History
 from agentd.central.service import Central
 from agentd.central.views import job_view, target_view
@@ -68,6 +69,7 @@ class JobsApi:
         wait = call.seconds("wait", high=MAX_WAIT_SECONDS)
         watch = call.flag("watch")
         signed, members, within_ms = _read(await call.body(MAX_SUBMISSION))
+        call.claim = Claim(signed)
         job, waiter = await self._central.submit(
             signed, members, source=call.address, watch=watch, wait=wait > 0, within_ms=within_ms
         )
@@ -87,6 +89,7 @@ class JobsApi:
     async def cancel(self, call: Call) -> Reply:
         """POST /v1/jobs/{id}/cancel"""
         signed, _, _ = _read(await call.body(MAX_STRANGERS_BODY))
+        call.claim = Claim(signed)
         act = open_signed(signed).act
         if not isinstance(act, Cancel):
             raise codes.ACT_UNSUPPORTED.error("the envelope does not cancel")

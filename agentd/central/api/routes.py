@@ -15,6 +15,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from agentd.central.api.access import AccessApi
+from agentd.central.api.audit import AuditApi
 from agentd.central.api.call import Call, Reply, Stream
 from agentd.central.api.events import EventsApi
 from agentd.central.api.hosts import HostsApi
@@ -71,6 +72,7 @@ def table(
     events: EventsApi,
     system: SystemApi,
     outcomes: OutcomesApi,
+    audit: AuditApi,
 ) -> tuple[Route, ...]:
     """The API. The first path is the one that is asked most."""
     return (
@@ -176,6 +178,23 @@ def table(
             method="POST", path="/v1/rosters", handler=access.roster, authority="proof",
             summary="The next revision of the roster", takes=(Signed,), gives=api.RosterTaken,
             refusals=(codes.ROSTER_CHAIN, codes.ROSTER_SIGNER, codes.ROSTER_OLD, codes.ROSTER_OTHER_FLEET),
+        ),
+        Route(
+            method="GET", path="/v1/audit", handler=audit.listed, authority="reader",
+            summary="Entries of the audit: with `after` in their order, else the newest first", gives=api.AuditPage,
+            parameters=(
+                LIMIT, Parameter("after", "in their order, after this number; 0 begins", "integer"),
+                Parameter("before", "those before this number: the `next` of the page before", "integer"),
+                Parameter("since_ms", "those from this time on", "integer"),
+                Parameter("operator", "those of this one, as claimed"),
+                Parameter("host", "those about this host, by id or name"),
+                Parameter("refused", "1: those that were refused", "integer"),
+            ),
+            refusals=(codes.HOST_UNKNOWN,),
+        ),
+        Route(
+            method="GET", path="/v1/audit/head", handler=audit.head, authority="reader",
+            summary="The newest entry, the key of checkpoints and all checkpoints", gives=api.AuditHead,
         ),
         Route(
             method="GET", path="/v1/trust", handler=access.trust, authority="anybody",
