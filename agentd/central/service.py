@@ -23,14 +23,14 @@ from functools import partial
 from typing import Any
 
 from agentd.bus import LIVE, REPORTS, Bus, Delivery
-from agentd.central.audit import Claim, act_entry, refused_entry, roster_entry
+from agentd.central.audit import act_entry, roster_entry
 from agentd.central.directory import Directory, HostRecord
 from agentd.central.history import History
 from agentd.central.hub import Hub
 from agentd.central.news import News
 from agentd.central.outbox import Outbox
 from agentd.central.outcomes import Outcomes
-from agentd.central.refusals import REFUSALS_EVERY, Refusals
+from agentd.central.refused_acts import RefusedActs
 from agentd.central.round import Reports, Round
 from agentd.central.rounds import Ask, Rounds, exit_process
 from agentd.central.strange import StrangeResults
@@ -103,8 +103,7 @@ class Central:
         self._strange = StrangeResults(self.recall, self._forget, self._rounds.hear)
         self._ticking: asyncio.TimerHandle | None = None
         self._touched = 0.0
-        self._refusals = Refusals()
-        self._refusals_told = self._loop.time()
+        self.refused = RefusedActs(trust, write=self.write, now_ms=now_ms)
 
     # Life ----------------------------------------------------------------------------------------------------------
 
@@ -137,9 +136,7 @@ class Central:
         if self._ticking is not None:
             self._ticking.cancel()
         await self._rounds.idle.wait()
-        told = self._tell_refusals()
-        if told is not None:
-            await asyncio.wait((told,))
+        await self.refused.flush()
         await self._strange.stop()
 
     # Requests ------------------------------------------------------------------------------------------------------
@@ -249,17 +246,6 @@ class Central:
             _fail(future, error)
         return future
 
-    async def refused(self, claim: Claim, error: StarAgentError, *, source: str) -> None:
-        """Write that something was not done, so that it is on disk before it is answered; or count it."""
-        known = self.trust.newest.operator_by_key(claim.signed.key) if claim.signed is not None else None
-        operator = known.name if known is not None and claim.holds else ""
-        if self._refusals.may_tell(operator=operator, source=source, code=error.code.code, now=self._loop.time()):
-            try:
-                await self.write([InsertAudit(refused_entry(claim, error, source=source), self.now_ms())])
-            except StarAgentError as failure:
-                # The store is full or closed: whoever asked is refused all the same.
-                log.warning("a refusal is not in the audit: %s", failure)
-
     async def take_roster(self, signed: Signed, *, source: str = "") -> int:
         """The next revision of the roster; its number, once it is on disk and told to the rooms.
 
@@ -333,23 +319,13 @@ class Central:
         self._ticking = self._loop.call_later(TICK_SECONDS, self._tick_again)
         self._rounds.tick()
         now = self._loop.time()
-        if now - self._refusals_told >= REFUSALS_EVERY:
-            self._refusals_told = now
-            self._tell_refusals()
+        self.refused.tick()
         if now - self._touched >= TOUCH_SECONDS:
             self._touched = now
             up = tuple(host.agent for host in self.core.hosts.values() if host.up)
             pruning = self.outcomes.pruning(self.now_ms())
             seen = [TouchHosts(up, self.now_ms())] if up else []
             self.write([pruning, *seen]).add_done_callback(_ignore)
-
-    def _tell_refusals(self) -> asyncio.Future[None] | None:
-        counted = self._refusals.counted()
-        if not counted:
-            return None
-        writing = self.write([InsertAudit(entry, self.now_ms()) for entry in counted])
-        writing.add_done_callback(_ignore)
-        return writing
 
     # After a round -------------------------------------------------------------------------------------------------
 

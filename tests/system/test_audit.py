@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
+import msgspec
 import pytest
 
 from libstaragent import codes
-from libstaragent.security.audit import entry_hash, genesis
+from libstaragent.security.audit import Checkpoint, entry_hash, genesis, seal_checkpoint
 from libstaragent.security.envelope import sign
 from libstaragent.security.signed import signed_to_json
 
@@ -144,11 +145,21 @@ def makes_it_anew(connection: sqlite3.Connection, fleet: str) -> None:
         connection.execute("UPDATE audit SET body = ?, hash = ? WHERE seq = ?", (forged, digest, seq))
 
 
+def claims_that_retention_did_it(connection: sqlite3.Connection, fleet: str) -> None:
+    """All up to the command is gone, with a checkpoint in its place; but the key for that is not in the database."""
+    seq, at_ms, _, digest = next(row for row in entries(connection) if COMMAND in row[2])
+    claimed = Checkpoint(fleet=fleet, upto=seq, hash=digest, count=seq, upto_ms=at_ms, at_ms=at_ms, previous=b"")
+    signed = msgspec.msgpack.encode(seal_checkpoint(claimed, b"t" * 32))
+    connection.execute("INSERT INTO checkpoints VALUES (?, ?)", (seq, signed))
+    connection.execute("DELETE FROM audit WHERE seq <= ?", (seq,))
+
+
 FOUND = {
     changes_a_row: codes.AUDIT_CHANGED,
     removes_a_row: codes.AUDIT_REMOVED,
     cuts_the_tail: codes.AUDIT_CUT,
     makes_it_anew: codes.AUDIT_REWRITTEN,
+    claims_that_retention_did_it: codes.AUDIT_CHECKPOINT,
 }
 
 

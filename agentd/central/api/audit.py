@@ -76,7 +76,7 @@ class AuditApi:
         if call.claim is None or isinstance(error, _NOT_JUDGED):
             return
         try:
-            await self._central.refused(call.claim, error, source=call.address)
+            await self._central.refused.tell(call.claim, error, source=call.address)
         except Exception:
             # Whoever asked hears why it was refused, whatever becomes of our books.
             log.exception("%s: a refusal is not in the audit", codes.CENTRAL_BUG.code)
