@@ -65,9 +65,9 @@ class Claim(Struct, frozen=True):
         return signed is not None and signature_holds(domain, signed.payload, signed.key, signed.signature)
 
 
-def job_entry(job: Job, *, rule: str = "") -> AuditEntry:
+def job_entry(job: Job) -> AuditEntry:
     """A job that was accepted."""
-    return act_entry(job.envelope, job.signed, source=job.source, rule=rule, members=tuple(job.members.values()))
+    return act_entry(job.envelope, job.signed, source=job.source, rule=job.rule, members=tuple(job.members.values()))
 
 
 def act_entry(
@@ -149,7 +149,7 @@ def refused_entry(claim: Claim, error: StarAgentError, *, source: str) -> AuditE
     said: dict[str, Any] = {"act": claim.act, "text": shorten(claim.text), "subject": claim.subject}
     if claim.signed is not None:
         said |= _claimed(claim, claim.signed) | {"signature": "held" if claim.holds else "broken"}
-    return AuditEntry(outcome="refused", code=error.code.code, source=source, **said)
+    return AuditEntry(outcome="refused", code=error.code.code, detail=shorten(error.detail), source=source, **said)
 
 
 def _said(envelope: Envelope, signed: Signed, subject: str, members: tuple[Member, ...]) -> dict[str, Any]:

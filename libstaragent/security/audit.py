@@ -57,7 +57,7 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         act: the envelope's act (`act_name`), or login, enrol, roster, revoke, end, checkpoint, refusals.
         outcome: accepted, refused or ended.
-        code: why it was refused.
+        code, detail: why it was refused; the detail names the rule where one said no.
         operator: who, as claimed.
         key: SHA-256 of the public key that signed, hex; empty where nothing was signed.
         signature: whether it held: held, broken, or empty where nothing was signed or looked at.
@@ -75,6 +75,7 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     act: str
     outcome: str
     code: str = ""
+    detail: str = ""
     operator: str = ""
     key: str = ""
     signature: str = ""

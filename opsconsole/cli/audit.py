@@ -57,7 +57,20 @@ async def _list(fleet: Fleet, options: Namespace) -> int:
 
 def _plain(record: AuditRecord) -> dict[str, object]:
     entry = record.entry
-    names = ("act", "outcome", "code", "operator", "key", "signature", "source", "text", "subject", "rule", "hosts")
+    names = (
+        "act",
+        "outcome",
+        "code",
+        "detail",
+        "operator",
+        "key",
+        "signature",
+        "source",
+        "text",
+        "subject",
+        "rule",
+        "hosts",
+    )
     return {name: getattr(entry, name) for name in (*names, "expression", "count")}
 
 
