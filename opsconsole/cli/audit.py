@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 # More of it is in --json.
 LONGEST_TEXT = 60
-SHOWN_KEY = 12
+_PLAIN = ("act", "outcome", "code", "detail", "operator", "key", "signature", "source", "text", "subject", "rule")
+_PLAIN += ("hosts", "expression", "count")
 
 
 def run(options: Namespace) -> int:
