@@ -43,8 +43,8 @@ class Delivery(Protocol):
 class Bus(Protocol):
     """See the module."""
 
-    def publish(self, subject: str, batch: Sequence[Any]) -> None:
-        """Hand over a batch; it will be delivered."""
+    def publish(self, subject: str, batch: Sequence[Any], *, size: int = 0) -> None:
+        """Hand over a batch, of about `size` bytes; it will be delivered."""
         ...
 
     def publish_lossy(self, subject: str, batch: Sequence[Any]) -> None:
@@ -61,4 +61,8 @@ class Bus(Protocol):
 
     def unacknowledged(self, subject: str) -> int:
         """Values published and not yet acknowledged: a publisher that sees too many stops reading from its sources."""
+        ...
+
+    def unacknowledged_bytes(self, subject: str) -> int:
+        """What they hold, as far as their publishers said."""
         ...

@@ -19,10 +19,11 @@ REDELIVER_AFTER = 0.5
 
 
 class _Delivery:
-    __slots__ = ("_subject", "batch", "failures")
+    __slots__ = ("_subject", "batch", "failures", "size")
 
-    def __init__(self, batch: Sequence[Any], subject: _Subject) -> None:
+    def __init__(self, batch: Sequence[Any], subject: _Subject, size: int) -> None:
         self.batch = batch
+        self.size = size
         self.failures = 0
         self._subject = subject
 
@@ -43,10 +44,12 @@ class _Subject:
         self._scheduled = False
         self.handler: Callable[[Delivery], None] | None = None
         self.unacknowledged = 0
+        self.unacknowledged_bytes = 0
 
-    def put(self, batch: Sequence[Any]) -> None:
-        self._waiting.append(_Delivery(batch, self))
+    def put(self, batch: Sequence[Any], size: int) -> None:
+        self._waiting.append(_Delivery(batch, self, size))
         self.unacknowledged += len(batch)
+        self.unacknowledged_bytes += size
         self.wake()
 
     def wake(self) -> None:
@@ -58,6 +61,7 @@ class _Subject:
         if delivery in self._out:
             self._out.discard(delivery)
             self.unacknowledged -= len(delivery.batch)
+            self.unacknowledged_bytes -= delivery.size
 
     def again(self, delivery: _Delivery) -> None:
         if delivery in self._out:
@@ -93,10 +97,10 @@ class MemoryBus:
         self._subjects: dict[str, _Subject] = {}
         self._lossy: dict[str, Callable[[Sequence[Any]], None]] = {}
 
-    def publish(self, subject: str, batch: Sequence[Any]) -> None:
+    def publish(self, subject: str, batch: Sequence[Any], *, size: int = 0) -> None:
         """See `Bus`."""
         if batch:
-            self._subject(subject).put(batch)
+            self._subject(subject).put(batch, size)
 
     def publish_lossy(self, subject: str, batch: Sequence[Any]) -> None:
         """See `Bus`."""
@@ -117,6 +121,10 @@ class MemoryBus:
     def unacknowledged(self, subject: str) -> int:
         """See `Bus`."""
         return self._subject(subject).unacknowledged
+
+    def unacknowledged_bytes(self, subject: str) -> int:
+        """See `Bus`."""
+        return self._subject(subject).unacknowledged_bytes
 
     def _subject(self, subject: str) -> _Subject:
         entry = self._subjects.get(subject)

@@ -19,7 +19,8 @@ from agentd.central.writes import ADDRESSES
 from agentd.store import records
 from agentd.store.ops import InsertTarget
 from agentd.store.reader import Reader
-from agentd.store.results import output_of, result_of
+from agentd.store.results import result_of
+from libstaragent.jobs.kept_output import output_of
 from libstaragent.model.api import JobView, TargetPage, TargetView
 from libstaragent.roles.central_state import Job
 from libstaragent.security.acts import Member

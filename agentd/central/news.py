@@ -43,7 +43,13 @@ class News:
             for entry in entries:
                 job = self._job(entry.job)
                 if job is not None:
-                    view = target_view(job.members[entry.agent], entry.result, entry.received_ms, amendment=amendment)
+                    view = target_view(
+                        job.members[entry.agent],
+                        entry.result,
+                        entry.received_ms,
+                        amendment=amendment,
+                        kept=entry.digest or None,
+                    )
                     self._hub.publish(TargetChanged(view), entry.job)
                     moved[entry.job] = job
         for job_id, _, _ in decision.cancels:

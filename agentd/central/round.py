@@ -13,18 +13,20 @@ from typing import Any
 from agentd.bus import Delivery
 from agentd.store.ops import Op
 from libstaragent.errors import StarAgentError
+from libstaragent.protocol.trunk import report_count
 from libstaragent.roles.central_state import Decision
 
 Done = Callable[[StarAgentError | None], None]
 
 
 class Reports:
-    """Reports to hear, and the deliveries that are done with once these are."""
+    """Reports to hear, `count` words of agents in all, and the deliveries that are done with once these are."""
 
-    __slots__ = ("batch", "deliveries")
+    __slots__ = ("batch", "count", "deliveries")
 
     def __init__(self, batch: Sequence[Any], deliveries: list[Delivery]) -> None:
         self.batch = batch
+        self.count = sum(map(report_count, batch))
         self.deliveries = deliveries
 
 

@@ -164,16 +164,18 @@ class Rounds:
     def _hear_reports(self, turn: Round) -> None:
         taken: list[Reports] = []
         batch: list[Any] = []
-        while self._reports and (not taken or len(batch) + len(self._reports[0].batch) <= REPORTS_A_ROUND):
+        count = 0
+        while self._reports and (not taken or count + self._reports[0].count <= REPORTS_A_ROUND):
             taken.append(self._reports.popleft())
             batch.extend(taken[-1].batch)
+            count += taken[-1].count
         ticks, self._tick_due = self._tick_due, False
         if not taken and not ticks:
             return
         decision, ops = self._heard(batch, turn.now_ms, ticks=ticks)
         if not taken and not decision.ended:
             return
-        self.heard += len(batch)
+        self.heard += count
         turn.rooms.extend(report.room for report in batch if type(report) is t.RoomStarted)
         deliveries = [delivery for reports in taken for delivery in reports.deliveries]
 

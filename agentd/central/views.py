@@ -6,11 +6,14 @@ states of open targets, which are the rooms' word.
 
 from __future__ import annotations
 
-__all__ = ("command_text", "expression_of", "job_view", "open_view", "output_view", "target_view")
+__all__ = ("command_text", "expression_of", "job_view", "open_view", "output_view", "target_view", "whole_result")
 
+import msgspec
+
+from libstaragent.jobs.kept_output import output_of
 from libstaragent.model.api import JobView, OutputView, TargetView
 from libstaragent.model.result import Output, TargetResult
-from libstaragent.roles.central_state import Job
+from libstaragent.roles.central_state import Ended, Job
 from libstaragent.security.acts import Envelope, Member, act_text
 
 # A list shows one line of a command; the whole is in the envelope.
@@ -90,6 +93,11 @@ def target_view(
         **({"output": output_view(result.output)} if output else {}),
     )
     return view
+
+
+def whole_result(entry: Ended) -> TargetResult:
+    """A result with its output."""
+    return msgspec.structs.replace(entry.result, output=output_of(entry.body)) if entry.body else entry.result
 
 
 def output_view(output: Output | None) -> OutputView | None:

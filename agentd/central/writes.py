@@ -13,10 +13,21 @@ from agentd.central.audit import end_entry, job_entry
 from agentd.central.directory import Directory
 from agentd.central.trust import pack_signed
 from agentd.central.views import command_text, expression_of
-from agentd.store.ops import FinishJob, InsertAmendment, InsertAudit, InsertCancel, InsertJob, Op, UpdateHost
-from agentd.store.results import target_ops
+from agentd.store.ops import (
+    FinishJob,
+    InsertAmendment,
+    InsertAudit,
+    InsertCancel,
+    InsertJob,
+    InsertOutput,
+    InsertReduction,
+    InsertTarget,
+    Op,
+    UpdateHost,
+)
+from agentd.store.results import target_op
 from libstaragent.protocol import trunk as t
-from libstaragent.roles.central_state import Decision, Job
+from libstaragent.roles.central_state import Decision, Ended, Job
 from libstaragent.security.acts import act_name
 from libstaragent.security.envelope import open_signed
 
@@ -61,13 +72,15 @@ def stored_facts(facts: dict[str, str], addresses: tuple[str, ...]) -> dict[str,
 
 def decision_ops(decision: Decision, hosts: Directory | None = None) -> list[Op]:
     """All that a decision about existing jobs writes, and what changed of hosts."""
-    ops: list[Op] = []
-    for entry in decision.ended:
-        ops.extend(target_ops(entry.agent, entry.result, received_ms=entry.received_ms))
-    for entry in decision.amended:
-        *output, row = target_ops(entry.agent, entry.result, received_ms=entry.received_ms)
-        ops.extend(output)
-        ops.append(InsertAmendment(**msgspec.structs.asdict(row), seq=ONLY_AMENDMENT))
+    bodies = {
+        entry.digest: entry.body for entries in (decision.ended, decision.amended) for entry in entries if entry.body
+    }
+    ops: list[Op] = [InsertOutput(digest, body) for digest, body in bodies.items()]
+    ops.extend(_target_op(entry) for entry in decision.ended)
+    ops.extend(
+        InsertAmendment(**msgspec.structs.asdict(_target_op(entry)), seq=ONLY_AMENDMENT) for entry in decision.amended
+    )
+    ops.extend(InsertReduction(part.job, part.agent, part.part) for part in decision.reduced)
     for job in decision.finished:
         assert job.ended_at is not None
         counts = _json(job.counts).decode()
@@ -83,6 +96,12 @@ def decision_ops(decision: Decision, hosts: Directory | None = None) -> list[Op]
     if hosts is not None and decision.hosts:
         ops.extend(_host_ops(decision, hosts))
     return ops
+
+
+def _target_op(entry: Ended) -> InsertTarget:
+    return target_op(
+        entry.agent, entry.result, omitted=entry.omitted, digest=entry.digest, received_ms=entry.received_ms
+    )
 
 
 def _host_ops(decision: Decision, hosts: Directory) -> list[Op]:

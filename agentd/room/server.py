@@ -53,8 +53,9 @@ ACCEPT_AGAIN_SECONDS = 0.2
 WRITES_A_TURN = 512
 # What is taken from a link at once: as much as the transport's own buffer holds.
 WRITE_AT_ONCE = 64 * 1024
-# Reports that central has not made durable: beyond it whoever speaks is not read. Some seconds of the fastest store.
-REPORTS_WAITING_MAX = 50_000
+# Bytes of reports that central has not made durable, one without output counted as REPORT_BYTES: beyond it whoever
+# speaks is not read. 90,000 results without output, some seconds of the fastest store, or 300 of the largest outputs.
+REPORTS_WAITING_BYTES = 64 * 1024 * 1024
 # How often it is looked whether central has caught up; the bus has no word for it.
 CATCH_UP_SECONDS = 0.02
 TICK_SECONDS = 1.0
@@ -163,6 +164,10 @@ class Room:
         """Connections that are not read because central is behind."""
         return len(self._unread)
 
+    @property
+    def _waiting_bytes(self) -> int:
+        return self._bus.unacknowledged_bytes(REPORTS) + self.core.outputs.bytes
+
     # Connections ---------------------------------------------------------------------------------------------------
 
     def _accept(self, listener: socket.socket) -> None:
@@ -231,7 +236,7 @@ class Room:
         self.bytes_in += len(data)
         assert peer.link is not None and peer.transport is not None
         self.core.received(peer.link, data, now=self._clock(), now_ms=self._wall_ms())
-        if self._unread or self._bus.unacknowledged(REPORTS) > REPORTS_WAITING_MAX:
+        if self._unread or self._waiting_bytes > REPORTS_WAITING_BYTES:
             self._stop_reading(peer)
         if not self._scheduled:
             self._soon()
@@ -262,7 +267,7 @@ class Room:
         self._unread.append(peer)
 
     def _read_again(self) -> None:
-        if self._bus.unacknowledged(REPORTS) > REPORTS_WAITING_MAX // 2:
+        if self._waiting_bytes > REPORTS_WAITING_BYTES // 2:
             self._loop.call_later(CATCH_UP_SECONDS, self._read_again)
             return
         peers, self._unread = self._unread, []
@@ -297,9 +302,9 @@ class Room:
         core = self.core
         if core.live:
             self._show_live()
-        if core.reports:
-            reports, core.reports = core.reports, []
-            self._bus.publish(REPORTS, reports)
+        reports = core.take_reports()
+        if reports:
+            self._bus.publish(REPORTS, reports, size=sum(map(t.report_bytes, reports)))
         dirty = core.dirty
         if len(dirty) <= WRITES_A_TURN:
             core.dirty = {}

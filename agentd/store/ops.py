@@ -21,6 +21,7 @@ __all__ = (
     "InsertCancel",
     "InsertJob",
     "InsertOutput",
+    "InsertReduction",
     "InsertRoster",
     "InsertSession",
     "InsertTarget",
@@ -110,6 +111,16 @@ class InsertOutput(Struct, frozen=True):
 
     digest: bytes
     body: bytes
+
+
+class InsertReduction(Struct, frozen=True):
+    """A part of a job's reduction (`libstaragent.jobs.reduce`), over results that are written with it; `agent` is the
+    first of these.
+    """
+
+    job: str
+    agent: str
+    part: bytes
 
 
 class FinishJob(Struct, frozen=True, kw_only=True):
@@ -257,6 +268,7 @@ Op = (
     | InsertTarget
     | InsertAmendment
     | InsertOutput
+    | InsertReduction
     | FinishJob
     | InsertCancel
     | UpsertHost

@@ -118,6 +118,13 @@ class Reader:
         """The kept output with this digest."""
         return self._value(select(schema.outputs.c.body).where(schema.outputs.c.digest == digest))
 
+    def reductions(self, job: str, *, after: str = "", limit: int = PAGE) -> list[tuple[str, bytes]]:
+        """The parts of a job's reduction, each by its first agent, beginning after the agent `after`."""
+        columns = schema.reductions.c
+        query = select(columns.agent, columns.part).where((columns.job == job) & (columns.agent > after))
+        with self._reading() as connection:
+            return [(agent, part) for agent, part in connection.execute(query.order_by(columns.agent).limit(limit))]
+
     # hosts, trust and the rest
     # ------------------------------------------------------------------------------------------
 

@@ -1,45 +1,33 @@
 """A target's result as a row of the store, and back.
 
-The output's bytes go beside it, under their digest, and are joined again by whoever reads them.
+The output's bytes go beside it, under their digest (`libstaragent.jobs.kept_output`), and are joined again by whoever
+reads them.
 """
 
 from __future__ import annotations
 
-__all__ = ("output_of", "result_of", "target_ops")
+__all__ = ("result_of", "target_op")
 
 import msgspec
 
-from agentd.store.ops import InsertOutput, InsertTarget
+from agentd.store.ops import InsertTarget
 from libstaragent.model.result import LeftRunning, Output, TargetResult
-from libstaragent.security.result_signature import kept_digest
 
 _SAME = tuple(name for name in TargetResult.__struct_fields__ if name not in ("detail", "left_running", "output"))
 
 
-def target_ops(agent: str, result: TargetResult, *, received_ms: int) -> list[InsertTarget | InsertOutput]:
-    """What to write for the end of a target: its row, and its output if it has any."""
-    written: list[InsertTarget | InsertOutput] = []
-    output = result.output
-    digest = kept_digest(output)
-    if digest is not None:
-        written.append(InsertOutput(digest, msgspec.msgpack.encode(output)))
+def target_op(agent: str, result: TargetResult, *, omitted: int, digest: bytes, received_ms: int) -> InsertTarget:
+    """The row of a target that has ended; `omitted` bytes of its output were not kept, the rest is under `digest`."""
     left = msgspec.json.encode(result.left_running).decode() if result.left_running else None
-    row = InsertTarget(
+    return InsertTarget(
         agent=agent,
         detail=result.detail or None,
-        omitted=output.omitted if output is not None else 0,
+        omitted=omitted,
         left_running=left,
-        output_digest=digest,
+        output_digest=digest or None,
         received_ms=received_ms,
         **{name: getattr(result, name) for name in _SAME},
     )
-    written.append(row)
-    return written
-
-
-def output_of(body: bytes) -> Output:
-    """The output that an `InsertOutput` of `target_ops` holds."""
-    return msgspec.msgpack.decode(body, type=Output)
 
 
 def result_of(row: InsertTarget, output: Output | None = None) -> TargetResult:

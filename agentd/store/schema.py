@@ -20,6 +20,7 @@ __all__ = (
     "metadata",
     "outcomes",
     "outputs",
+    "reductions",
     "rosters",
     "sessions",
     "targets",
@@ -178,6 +179,16 @@ outputs = Table(
     metadata,
     Column("digest", LargeBinary, primary_key=True),
     Column("body", LargeBinary, nullable=False),
+)
+
+# Parts of the reductions of jobs; merged by whoever reads them.
+reductions = Table(
+    "reductions",
+    metadata,
+    Column("job", Text, ForeignKey("jobs.id"), primary_key=True),
+    Column("agent", Text, primary_key=True),
+    Column("part", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 cancels = Table(

@@ -36,6 +36,7 @@ _BULK: dict[type, Any] = {
     ops.InsertTarget: schema.targets,
     ops.InsertAmendment: schema.amendments,
     ops.InsertOutput: schema.outputs,
+    ops.InsertReduction: schema.reductions,
     ops.FinishJob: schema.endings,
     ops.InsertCancel: schema.cancels,
     ops.InsertRoster: schema.rosters,

@@ -61,6 +61,12 @@ COMMAND_LINE = Code(
     "the command line asks for what cannot be done",
     "See `opsconsole help`, or --help after the command's name.",
 )
+REDUCER_UNKNOWN = Code(
+    "SA-1060",
+    "reducer_unknown",
+    "there is no reducer of this name",
+    "Reducers are count, sum, uniq-count, sort-merge and top-n:N; a command of one word goes with --reduce-command.",
+)
 HOST_UNKNOWN = Code(
     "SA-1101",
     "host_unknown",

@@ -1,8 +1,9 @@
 """What a room and central say to each other over the bus. Frozen values; each is idempotent, because the bus
 delivers at least once.
 
-central → room   Dispatch  CancelTargets  WatchTargets  SettledTargets  RosterRevisions  CertificateIssued
-room → central   RoomStarted  HostUp  HostDown  TargetProgress  TargetEnded  Undelivered  RenewCertificate
+central → room   Dispatch  CancelTargets  WatchTargets  SettledTargets  RosterRevisions  CertificateIssued  TellAgain
+room → central   RoomStarted  HostUp  HostDown  TargetProgress  TargetEnded  TargetsEnded  TargetsReduced  Undelivered
+                 RenewCertificate
 room → viewers   LiveChunk  LiveDropped     (lossy: views only, never what is stored)
 """
 
@@ -24,8 +25,13 @@ __all__ = (
     "SettledTargets",
     "TargetEnded",
     "TargetProgress",
+    "TargetsEnded",
+    "TargetsReduced",
+    "TellAgain",
     "Undelivered",
     "WatchTargets",
+    "report_bytes",
+    "report_count",
 )
 
 from msgspec import Struct
@@ -41,7 +47,7 @@ class Dispatch(Struct, frozen=True, array_like=True, tag=1):
 
     `again`: an earlier room process may have sent it, so it is never reported undelivered, and is offered even when
     it has expired: the agent says what became of it. `boot`: the room process that it is for; another one drops it
-    and says RoomStarted, so that central gives it what is open.
+    and says RoomStarted, so that central gives it what is open. `reduce`: what the envelope says of the outputs.
     """
 
     job: str
@@ -52,6 +58,7 @@ class Dispatch(Struct, frozen=True, array_like=True, tag=1):
     watch: bool
     again: bool
     boot: str = ""
+    reduce: str = ""
 
 
 class CancelTargets(Struct, frozen=True, array_like=True, tag=2):
@@ -89,6 +96,14 @@ class CertificateIssued(Struct, frozen=True, array_like=True, tag=6):
     agent: str
     pem: bytes
     code: str
+
+
+class TellAgain(Struct, frozen=True, array_like=True, tag=8):
+    """Results that cannot be stored as they were told: (agent, job) each. The room says them again, whole, if it still
+    can; else their agents will.
+    """
+
+    pairs: tuple[tuple[str, str], ...]
 
 
 class RoomStarted(Struct, frozen=True, array_like=True, tag=16):
@@ -161,6 +176,29 @@ class RenewCertificate(Struct, frozen=True, array_like=True, tag=22):
     csr: bytes
 
 
+class TargetsEnded(Struct, frozen=True, array_like=True, tag=25):
+    """Results that share one kept output: (agent, result without output) each. `digest` is empty where nothing was
+    printed; `body` is None where this room process has sent it before (`libstaragent.jobs.kept_output`); `omitted`
+    bytes of the output are not in it.
+    """
+
+    digest: bytes
+    body: bytes | None
+    omitted: int
+    ended: tuple[tuple[str, TargetResult], ...]
+
+
+class TargetsReduced(Struct, frozen=True, array_like=True, tag=26):
+    """Results of a reduced job, and the part that the room made of their outputs (`libstaragent.jobs.reduce`): of just
+    these, so it is taken if all of them are, or not at all: (agent, result, digest of its output) each. Of the output
+    itself, a result has only how much was not kept.
+    """
+
+    job: str
+    part: bytes
+    ended: tuple[tuple[str, TargetResult, bytes], ...]
+
+
 class LiveChunk(Struct, frozen=True, array_like=True, tag=23):
     """Records of a running command from `offset` of its output."""
 
@@ -178,5 +216,32 @@ class LiveDropped(Struct, frozen=True, array_like=True, tag=24):
     count: int
 
 
-Order = Dispatch | CancelTargets | WatchTargets | SettledTargets | RosterRevisions | CertificateIssued
-Report = RoomStarted | HostUp | HostDown | TargetProgress | TargetEnded | Undelivered | RenewCertificate
+Order = Dispatch | CancelTargets | WatchTargets | SettledTargets | RosterRevisions | CertificateIssued | TellAgain
+Report = (
+    RoomStarted
+    | HostUp
+    | HostDown
+    | TargetProgress
+    | TargetEnded
+    | TargetsEnded
+    | TargetsReduced
+    | Undelivered
+    | RenewCertificate
+)
+
+# What a report without a body holds in memory, about: a result has 22 fields, half of them numbers.
+REPORT_BYTES = 700
+
+
+def report_count(report: Report) -> int:
+    """How many words of agents a report is."""
+    return len(report.ended) if type(report) is TargetsEnded or type(report) is TargetsReduced else 1
+
+
+def report_bytes(report: Report) -> int:
+    """What it holds, about."""
+    if type(report) is TargetsEnded:
+        return len(report.body or b"") + REPORT_BYTES * len(report.ended)
+    if type(report) is TargetsReduced:
+        return len(report.part) + REPORT_BYTES * len(report.ended)
+    return REPORT_BYTES

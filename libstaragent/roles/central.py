@@ -8,7 +8,7 @@ Rules
 - Every target ends. Three clocks see to it: the room's word that it never sent an expired order (`unreachable`), the
   host's own result, and at the deadline (expires + timeout + grace) this process: `unreachable` for what was never
   sent and `agent_lost` for what was.
-- A terminal state never changes. A result that comes later stands beside it as an amendment.
+- A terminal state never changes. A result that comes later stands beside it as an amendment (`central_results`).
 - Only open jobs, and a bounded number of finished ones, are in memory; a report about another is in
   `Decision.strange`, and the shell gives the job back with `restore`.
 
@@ -24,11 +24,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from libstaragent import codes
 from libstaragent.errors import StarAgentError
-from libstaragent.jobs.states import advances, is_terminal
+from libstaragent.jobs.reduce import parse_reducer
+from libstaragent.jobs.states import advances
 from libstaragent.model.result import TargetResult, failed_result
 from libstaragent.protocol import trunk as t
+from libstaragent.roles.central_results import CentralResults
 from libstaragent.roles.central_state import Decision, Ended, HostState, Job
-from libstaragent.security.acts import Cancel, Envelope, Member, TargetList, TargetRoot, act_name, is_host_act
+from libstaragent.security.acts import Cancel, Envelope, Exec, Member, TargetList, TargetRoot, act_name, is_host_act
 from libstaragent.security.envelope import open_signed
 from libstaragent.security.membership import MembershipTree
 from libstaragent.security.signed import Signed
@@ -40,15 +42,15 @@ RECENT_JOBS = 256
 Permit = Callable[[Envelope, Sequence[Member], str, int, str | None], str]
 
 
-class CentralCore:
+class CentralCore(CentralResults):
     """See the module. `verify` is `libstaragent.security.authority.verify_act`, bound to the fleet's roster; `permit`
     raises where the rules say no to a verified act, and gives the name of the one that said yes.
     """
 
     def __init__(self, *, verify: Callable[[Signed, int], Envelope], permit: Permit | None = None) -> None:
+        super().__init__()
         self._verify = verify
         self._permit = permit or _no_rules
-        self.jobs: dict[str, Job] = {}
         self.hosts: dict[str, HostState] = {}
         self._boots: dict[str, str] = {}
         self._recent: dict[str, None] = {}
@@ -88,6 +90,8 @@ class CentralCore:
             if before.signed.payload != signed.payload:
                 raise codes.JOB_REPEATED.error(envelope.id)
             return before
+        if isinstance(envelope.act, Exec) and envelope.act.reduce:
+            parse_reducer(envelope.act.reduce)
         members, tree = _signed_members(envelope.targets, members)
         for member in members:
             if known.get(member.agent) != member:
@@ -134,8 +138,12 @@ class CentralCore:
     def reports(self, batch: Iterable[t.Report], *, now_ms: int, decision: Decision) -> None:
         """What rooms say."""
         for report in batch:
-            if isinstance(report, t.TargetEnded):
+            if isinstance(report, t.TargetsEnded):
+                self._group_ended(report, now_ms, decision)
+            elif isinstance(report, t.TargetEnded):
                 self._ended(report, now_ms, decision)
+            elif isinstance(report, t.TargetsReduced):
+                self._reduced(report, now_ms, decision)
             elif isinstance(report, t.TargetProgress):
                 self._progress(report, decision)
             elif isinstance(report, t.HostUp):
@@ -233,35 +241,11 @@ class CentralCore:
             targets = tuple((agent, None if tree is None else tree.proof(agent)) for agent in here)
             boot = self._boots.get(room, "")
             order = t.Dispatch(
-                job.id, job.signed, job.deliver_by_ms, job.deadline_ms, targets, job.watched, again, boot
+                job.id, job.signed, job.deliver_by_ms, job.deadline_ms, targets, job.watched, again, boot, job.reduce
             )
             decision.orders.append((room, order))
             if job.cancel is not None:
                 decision.orders.append((room, t.CancelTargets(job.id, job.cancel, tuple(here))))
-
-    def _ended(self, report: t.TargetEnded, now_ms: int, decision: Decision) -> None:
-        result = report.result
-        agent = report.agent
-        job = self.jobs.get(result.job)
-        if job is None:
-            decision.strange.append(report)
-            return
-        current = job.states.get(agent)
-        if current is None or not _is_known_terminal(result.state):
-            # Not a target of this job, or no state of ours: a host may not write into others' books.
-            return
-        decision.settle.append((job.members[agent].room, agent, job.id))
-        if not is_terminal(current):
-            self._end(job, agent, result, now_ms, decision)
-        elif current in ("agent_lost", "unreachable") and result.state != current:
-            decision.amended.append(Ended(job.id, agent, result, current, now_ms))
-
-    def _end(self, job: Job, agent: str, result: TargetResult, now_ms: int, decision: Decision) -> None:
-        decision.ended.append(Ended(job.id, agent, result, job.states[agent], now_ms))
-        job.move(agent, result.state)
-        if not job.open:
-            job.ended_at = now_ms
-            decision.finished.append(job)
 
     def _run_out(self, job: Job, now_ms: int, decision: Decision) -> None:
         for agent in job.open_agents():
@@ -269,7 +253,7 @@ class CentralCore:
             state, code = ("unreachable", codes.HOST_UNREACHABLE) if never_sent else ("agent_lost", codes.HOST_LOST)
             # Only its room may say that nothing ran; a room that is cut off may have sent it.
             result = TargetResult(job=job.id, state=state, code=code.code, ran="maybe")
-            self._end(job, agent, result, now_ms, decision)
+            self._end(job, Ended(job.id, agent, result, job.states[agent], now_ms), decision)
 
     def _progress(self, report: t.TargetProgress, decision: Decision) -> None:
         job = self.jobs.get(report.job)
@@ -287,7 +271,7 @@ class CentralCore:
             # A central that started again took it for sent; the room that had it first, and still lives, knows better.
             if job.states.get(agent) in ("queued", "sent"):
                 result = failed_result(job.id, "unreachable", codes.HOST_UNREACHABLE.code)
-                self._end(job, agent, result, now_ms, decision)
+                self._end(job, Ended(job.id, agent, result, job.states[agent], now_ms), decision)
 
     def _is_old(self, report: t.HostUp | t.HostDown, host: HostState | None) -> bool:
         """Whether a later word of its room about this host was heard before. A room of no name gives no order."""
@@ -353,14 +337,6 @@ class CentralCore:
 
 def _no_rules(envelope: Envelope, members: Sequence[Member], source: str, now_ms: int, owner: str | None) -> str:
     return ""
-
-
-def _is_known_terminal(state: str) -> bool:
-    """Whether a host may report this state."""
-    try:
-        return is_terminal(state)
-    except KeyError:
-        return False
 
 
 def _by_room(job: Job, agents: Iterable[str]) -> dict[str, list[str]]:

@@ -4,7 +4,7 @@ Values and their small rules; when they change is decided in `libstaragent.roles
 
 from __future__ import annotations
 
-__all__ = ("GRACE_MS", "Decision", "Ended", "HostState", "Job")
+__all__ = ("GRACE_MS", "Decision", "Ended", "HostState", "Job", "Reduced")
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from msgspec import Struct
 from libstaragent.jobs.states import is_terminal
 from libstaragent.model.result import TargetResult
 from libstaragent.protocol import trunk as t
-from libstaragent.security.acts import Envelope, Member, is_host_act, run_span_ms
+from libstaragent.security.acts import Envelope, Exec, Member, is_host_act, run_span_ms
 from libstaragent.security.signed import Signed
 
 # Beyond expiry and timeout: the kill's own grace, a result read from disk, one reconnect of the agent and one resend.
@@ -36,6 +36,7 @@ class Job:
         "members",
         "open",
         "operator",
+        "reduce",
         "rule",
         "signed",
         "source",
@@ -51,6 +52,7 @@ class Job:
         self.id = envelope.id
         self.operator = envelope.operator
         self.envelope = envelope
+        self.reduce = envelope.act.reduce if isinstance(envelope.act, Exec) else ""
         self.signed = signed
         self.source = source
         self.rule = ""
@@ -102,13 +104,26 @@ class HostState(Struct):
 
 
 class Ended(Struct, frozen=True, array_like=True):
-    """One result to store; `before` is the state in which the target was."""
+    """One result to store, without its output: that is `body` under `digest` (both empty: there is none), of which
+    `omitted` bytes were not kept. `before` is the state in which the target was.
+    """
 
     job: str
     agent: str
     result: TargetResult
     before: str
     received_ms: int
+    digest: bytes = b""
+    body: bytes = b""
+    omitted: int = 0
+
+
+class Reduced(Struct, frozen=True, array_like=True):
+    """A part of a reduction, to store with the results that it covers; `agent` is the first of these."""
+
+    job: str
+    agent: str
+    part: bytes
 
 
 class Decision:
@@ -123,6 +138,7 @@ class Decision:
         "new_jobs",
         "orders",
         "progress",
+        "reduced",
         "renewals",
         "settle",
         "strange",
@@ -131,6 +147,7 @@ class Decision:
     def __init__(self) -> None:
         self.new_jobs: list[Job] = []
         self.ended: list[Ended] = []
+        self.reduced: list[Reduced] = []
         self.amended: list[Ended] = []
         self.cancels: list[tuple[str, Signed, int]] = []
         self.finished: list[Job] = []

@@ -8,12 +8,12 @@ until its result is settled; the agent knows ids it has seen. An order that expi
 connection is reported undelivered, the one case in which a room may say that nothing ran.
 
 The file is long because both sides, central's orders and the agents' connections, work on one table of what is pending.
-
 A host may have more waiting than a connection may hold (OUTGOING_MAX), in orders or in roster revisions. So no more
 is put on a link than LINK_QUEUED_MAX; the rest follows as bytes leave, and counts as unsent until then.
 
-How it is driven: call an input, then publish `reports` (in order, at least once) and hand `live` to viewers; for each
-link in `dirty` write `link.connection.take()` and say so with `written`, and close those in `closing`; clear all four.
+How it is driven: call an input, then publish `take_reports()` (in order, at least once) and hand `live` to viewers;
+for each link in `dirty` write `link.connection.take()` and say so with `written`, and close those in `closing`; clear
+these three.
 `now` is monotonic seconds, `now_ms` the wall clock in ms. Nothing here walks all links or all orders: what waits for a
 time is on a wheel.
 """
@@ -22,15 +22,13 @@ from __future__ import annotations
 
 __all__ = ("Link", "RoomCore")
 
-from collections import OrderedDict, deque
-from typing import Any
+from collections import OrderedDict
 
 from libstaragent import codes
 from libstaragent.errors import StarAgentError
 from libstaragent.model.result import TargetResult
 from libstaragent.protocol import messages as m
 from libstaragent.protocol import trunk as t
-from libstaragent.protocol.connection import ROOM, Connection
 from libstaragent.protocol.limits import (
     CREDIT_INITIAL,
     FEATURES,
@@ -39,8 +37,9 @@ from libstaragent.protocol.limits import (
     PROTOCOL_MIN,
 )
 from libstaragent.roles.admission import ADMIT_RATE, Admission
+from libstaragent.roles.room_outputs import RoomOutputs
+from libstaragent.roles.room_state import Link, OpenOrder, Pending
 from libstaragent.roles.wheel import Wheel
-from libstaragent.security.membership import Proof
 from libstaragent.security.signed import Signed
 
 # Who is sent away first comes back after this long: a room that restarts needs as much.
@@ -70,67 +69,6 @@ ROSTERS_AT_ONCE = 200 * 1024
 REVISION_EXTRA = 128
 
 
-class Link:
-    """One agent's connection. `shell` is the shell's own: what it writes to."""
-
-    __slots__ = (
-        "agent",
-        "code",
-        "connection",
-        "due_ms",
-        "next_ping",
-        "next_stream",
-        "settled",
-        "shell",
-        "streams",
-        "told",
-        "up",
-        "waiting",
-    )
-
-    def __init__(self, agent: str, *, now: float, heartbeat_ms: int) -> None:
-        self.agent = agent
-        self.connection = Connection(ROOM, now=now, heartbeat_ms=heartbeat_ms)
-        self.code = ""
-        self.up = False
-        self.next_ping = 0.0
-        self.due_ms = 0
-        self.next_stream = 1
-        self.streams: dict[int, str] = {}
-        self.settled: list[str] = []
-        # The newest revision of the roster that it has, or that is on its way.
-        self.told = 0
-        # Jobs to be delivered on this connection once there is room.
-        self.waiting: deque[str] = deque()
-        self.shell: Any = None
-
-
-class _Order:
-    """A dispatch while a target of it is open; `unsent` are those that were never written to a connection."""
-
-    __slots__ = ("dispatch", "due_ms", "left", "unsent")
-
-    def __init__(self, dispatch: t.Dispatch) -> None:
-        self.dispatch = dispatch
-        self.unsent: set[str] = set()
-        self.left = 0
-        self.due_ms = dispatch.deadline_ms if dispatch.again else dispatch.expires_ms
-
-
-class _Pending:
-    """One target that is not settled."""
-
-    __slots__ = ("answered", "order", "proof", "sent", "stream", "watch")
-
-    def __init__(self, order: _Order, proof: Proof | None) -> None:
-        self.order = order
-        self.proof = proof
-        self.answered = False
-        self.sent = order.dispatch.again
-        self.watch = order.dispatch.watch
-        self.stream = 0
-
-
 class RoomCore:
     """See the module."""
 
@@ -142,17 +80,18 @@ class RoomCore:
         self._unknown = False
         self._heartbeat_ms = heartbeat_ms
         self.links: dict[str, Link] = {}
-        self._pending: dict[str, dict[str, _Pending]] = {}
+        self._pending: dict[str, dict[str, Pending]] = {}
         self._seen: dict[str, None] = {}
         self._cancels: dict[str, Signed] = {}
         self._links_due: Wheel[Link] = Wheel()
-        self._orders_due: Wheel[_Order] = Wheel()
+        self._orders_due: Wheel[OpenOrder] = Wheel()
         self._cancels_due: Wheel[str] = Wheel()
         self._settling: dict[Link, None] = {}
         self._first_revision = 1
         self._revisions: tuple[Signed, ...] = ()
         self._renewed: OrderedDict[str, float] = OrderedDict()
         self.admission = Admission(now=now)
+        self.outputs = RoomOutputs()
         self.renewals_ignored = 0
         self.dirty: dict[Link, None] = {}
         self.closing: list[Link] = []
@@ -182,10 +121,7 @@ class RoomCore:
             for message in heard:
                 kind = type(message)
                 if kind is m.Result:
-                    pending = self._pending.get(link.agent, {}).get(message.result.job)  # type: ignore[union-attr]
-                    if pending is not None:
-                        pending.answered = True
-                    self.reports.append(t.TargetEnded(link.agent, message.result))  # type: ignore[union-attr]
+                    self._result(link.agent, message.result)  # type: ignore[union-attr]
                 elif (kind is m.Accepted or kind is m.Started) and ended and message.job in ended:  # type: ignore[union-attr]
                     continue
                 else:
@@ -231,6 +167,10 @@ class RoomCore:
                 self._cancel(order, now_ms)
             case t.WatchTargets():
                 self._watch(order)
+            case t.TellAgain():
+                for agent, job in order.pairs:
+                    if (pending := self._pending.get(agent, {}).get(job)) and pending.told:
+                        self.outputs.again(agent, pending.told, reduce=pending.order.dispatch.reduce)
             case t.RosterRevisions():
                 self._first_revision, self._revisions = order.first, order.revisions
                 for link in list(self.links.values()):
@@ -241,6 +181,12 @@ class RoomCore:
                 link = self.links.get(order.agent)
                 if link is not None:
                     self._send(link, m.Certificate(order.pem, order.code))
+
+    def take_reports(self) -> list[t.Report]:
+        """What is to be published now."""
+        reports, self.reports = self.reports, []
+        reports += self.outputs.take()
+        return reports
 
     def tick(self, *, now: float, now_ms: int) -> None:
         """Pings, silence, expiry, settled results that wait. Call about once a second."""
@@ -279,6 +225,14 @@ class RoomCore:
             self._send(link, m.Credit(pending.stream, min(count, CREDIT_INITIAL)))
 
     # What agents say -----------------------------------------------------------------------------------------------
+
+    def _result(self, agent: str, result: TargetResult) -> None:
+        pending = self._pending.get(agent, {}).get(result.job)
+        if pending is None:
+            self.outputs.add(agent, result, reduce="", whole=True)
+            return
+        whole = pending.told is not None
+        pending.told = self.outputs.add(agent, result, reduce=pending.order.dispatch.reduce, whole=whole)
 
     def _hear(self, link: Link, message: object, now: float, now_ms: int) -> None:
         agent = link.agent
@@ -367,7 +321,7 @@ class RoomCore:
         if len(self._seen) > SEEN_JOBS_MAX:
             del self._seen[next(iter(self._seen))]
         cancelled = job in self._cancels
-        order = _Order(dispatch)
+        order = OpenOrder(dispatch)
         for agent, proof in dispatch.targets:
             orders = self._pending.get(agent)
             if orders is not None and job in orders:
@@ -378,7 +332,7 @@ class RoomCore:
                 continue
             if orders is None:
                 orders = self._pending[agent] = {}
-            pending = orders[job] = _Pending(order, proof)
+            pending = orders[job] = Pending(order, proof)
             order.left += 1
             link = self.links.get(agent)
             if not pending.sent:
@@ -394,15 +348,15 @@ class RoomCore:
             self._introduced_ms = now_ms
             self.reports.append(t.RoomStarted(self.room, self._boot))
 
-    def _offer(self, link: Link, job: str, pending: _Pending, now_ms: int) -> None:
+    def _offer(self, link: Link, job: str, pending: Pending, now_ms: int) -> None:
         """Deliver now, or in its turn; after the roster, which the order may need."""
         if link.waiting or link.told < self._newest_revision or not self._has_room(link):
             link.waiting.append(job)
         else:
             self._deliver(link, job, pending, now_ms)
 
-    def _deliver(self, link: Link, job: str, pending: _Pending, now_ms: int) -> None:
-        if pending.answered:
+    def _deliver(self, link: Link, job: str, pending: Pending, now_ms: int) -> None:
+        if pending.told is not None:
             # Its result is on its way to the store. A host that refused it may not remember; it must not run now.
             return
         if not pending.sent and now_ms >= pending.order.dispatch.expires_ms:
@@ -442,7 +396,7 @@ class RoomCore:
     def _has_room(link: Link) -> bool:
         return link.connection.state == "open" and link.connection.queued <= LINK_QUEUED_MAX
 
-    def _new_stream(self, link: Link, job: str, pending: _Pending) -> int:
+    def _new_stream(self, link: Link, job: str, pending: Pending) -> int:
         if not pending.stream:
             pending.stream = link.next_stream
             link.next_stream += 1
@@ -505,7 +459,7 @@ class RoomCore:
 
     # Inside --------------------------------------------------------------------------------------------------------
 
-    def _forget(self, agent: str, job: str) -> _Pending | None:
+    def _forget(self, agent: str, job: str) -> Pending | None:
         orders = self._pending.get(agent)
         pending = orders.pop(job, None) if orders is not None else None
         if pending is None:
@@ -519,7 +473,7 @@ class RoomCore:
             self._orders_due.discard(order, order.due_ms)
         return pending
 
-    def _order_due(self, order: _Order, now_ms: int) -> None:
+    def _order_due(self, order: OpenOrder, now_ms: int) -> None:
         dispatch = order.dispatch
         if order.unsent:
             agents = tuple(agent for agent, _ in dispatch.targets if agent in order.unsent)

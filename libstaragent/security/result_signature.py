@@ -16,10 +16,9 @@ from __future__ import annotations
 
 __all__ = ("ResultSigner", "kept_digest", "result_holds", "statement")
 
-import hashlib
-
 import msgspec
 
+from libstaragent.jobs.kept_output import pack_output
 from libstaragent.model.result import Output, TargetResult
 from libstaragent.security.signing import public_key, sign_bytes, signature_holds
 
@@ -30,9 +29,7 @@ _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 
 def kept_digest(output: Output | None) -> bytes | None:
     """The digest of the kept output, under which it is stored; None where nothing is kept."""
-    if output is None or not (output.head or output.tail or output.omitted):
-        return None
-    return hashlib.sha256(_encode(output)).digest()
+    return pack_output(output)[0] or None
 
 
 def statement(result: TargetResult, *, fleet: str, agent: str, kept: bytes | None) -> bytes:

@@ -16,16 +16,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from libstaragent.jobs.journal import Done, Record, Taken
+from libstaragent.model.result import TargetResult
 from libstaragent.protocol import messages as m
 from libstaragent.protocol import trunk as t
 from libstaragent.roles import keeper_effects as act
 from libstaragent.roles.agent import AgentCore
 from libstaragent.roles.agent_effects import ToKeeper
 from libstaragent.roles.central import CentralCore
-from libstaragent.roles.central_state import Decision, Job
+from libstaragent.roles.central_state import Decision, Ended, Job, Reduced
 from libstaragent.roles.keeper import KeeperCore
+from libstaragent.roles.room_outputs import RoomOutputs, Told
 from libstaragent.testing.fleet import Cores
 from libstaragent.testing.fleet_room import WatchedRoom
 
@@ -127,25 +130,96 @@ class _NeverLate(CentralCore):
 
 
 class _LastWordWins(CentralCore):
-    def _ended(self, report: t.TargetEnded, now_ms: int, decision: Decision) -> None:
-        job = self.jobs.get(report.result.job)
-        if job is not None and report.agent in job.states and not job.open:
-            self._end(job, report.agent, report.result, now_ms, decision)
+    def _one_ended(
+        self,
+        agent: str,
+        result: TargetResult,
+        now_ms: int,
+        decision: Decision,
+        digest: bytes = b"",
+        body: bytes = b"",
+        omitted: int = 0,
+        *,
+        in_part: bool = False,
+    ) -> None:
+        job = self.jobs.get(result.job)
+        if job is not None and agent in job.states and not job.open:
+            self._end(job, Ended(job.id, agent, result, job.states[agent], now_ms, digest, body, omitted), decision)
         else:
-            super()._ended(report, now_ms, decision)
+            super()._one_ended(agent, result, now_ms, decision, digest, body, omitted, in_part=in_part)
 
 
 class _CountsDuplicates(CentralCore):
-    def _ended(self, report: t.TargetEnded, now_ms: int, decision: Decision) -> None:
-        job = self.jobs.get(report.result.job)
-        if job is not None and job.states.get(report.agent) == report.result.state:
-            job.counts[report.result.state] += 1
-        super()._ended(report, now_ms, decision)
+    def _one_ended(
+        self,
+        agent: str,
+        result: TargetResult,
+        now_ms: int,
+        decision: Decision,
+        digest: bytes = b"",
+        body: bytes = b"",
+        omitted: int = 0,
+        *,
+        in_part: bool = False,
+    ) -> None:
+        job = self.jobs.get(result.job)
+        if job is not None and job.states.get(agent) == result.state:
+            job.counts[result.state] += 1
+        super()._one_ended(agent, result, now_ms, decision, digest, body, omitted, in_part=in_part)
 
 
 class _ForgetsCancelOnRestart(CentralCore):
     def restore(self, job: Job, ended: Any, cancel: Any) -> None:
         super().restore(job, ended, None)
+
+
+class _BelievesInBodies(CentralCore):
+    def _ask_again(self, ended: Iterable[tuple[str, TargetResult]], now_ms: int, decision: Decision) -> None:
+        for agent, result in ended:
+            self._one_ended(agent, result, now_ms, decision, b"a digest that central trusts")
+
+
+class _SendsBodiesOnce(RoomOutputs):
+    def _add(self, agent: str, told: Told, body: bytes, reduce: str, *, whole: bool) -> None:
+        super()._add(agent, told, body, reduce, whole=False)
+
+    def again(self, agent: str, told: Told, *, reduce: str) -> None:
+        return
+
+
+class _RoomThatSendsOnce(WatchedRoom):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.outputs = _SendsBodiesOnce()
+
+
+class _OneOutputAJob(RoomOutputs):
+    def __init__(self) -> None:
+        super().__init__()
+        self._first: dict[str, TargetResult] = {}
+
+    def add(self, agent: str, result: TargetResult, *, reduce: str, whole: bool) -> Told:
+        first = self._first.setdefault(result.job, result)
+        return super().add(agent, replace(result, output=first.output), reduce=reduce, whole=whole)
+
+
+class _RoomThatComparesJobs(WatchedRoom):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.outputs = _OneOutputAJob()
+
+
+class _CountsPartsAgain(CentralCore):
+    def _reduced(self, report: t.TargetsReduced, now_ms: int, decision: Decision) -> None:
+        job = self.jobs.get(report.job)
+        if job is None:
+            super()._reduced(report, now_ms, decision)
+            return
+        still_open = [agent for agent, _, _ in report.ended if self._is_open(job, agent)]
+        if still_open:
+            decision.reduced.append(Reduced(job.id, still_open[0], report.part))
+        for agent, result, digest in report.ended:
+            self._one_ended(agent, result, now_ms, decision, digest, in_part=True)
 
 
 class _RollsNothingBack(CentralCore):
@@ -194,6 +268,18 @@ BUGS: dict[str, PlantedBug] = {
     "duplicates-counted": PlantedBug("a report that comes twice is counted twice", Cores(central=_CountsDuplicates)),
     "cancel-lost-on-restart": PlantedBug(
         "a restarted central does not know who was cancelled", Cores(central=_ForgetsCancelOnRestart)
+    ),
+    "believes-in-bodies": PlantedBug(
+        "central writes a result whose output it does not have", Cores(central=_BelievesInBodies)
+    ),
+    "body-sent-once": PlantedBug(
+        "the room never sends a body again, whether or not it arrived", Cores(room=_RoomThatSendsOnce)
+    ),
+    "one-output-a-job": PlantedBug(
+        "the room takes the digest of another host's output", Cores(room=_RoomThatComparesJobs)
+    ),
+    "parts-counted-again": PlantedBug(
+        "central takes a part of which some hosts have been counted", Cores(central=_CountsPartsAgain)
     ),
     "rolls-nothing-back": PlantedBug(
         "a commit that failed leaves its traces in memory", Cores(central=_RollsNothingBack)

@@ -141,7 +141,15 @@ class Fleet:
         """Start the room with nothing in memory, unless it runs."""
         if self.room is None or not self.room.alive:
             self.referee.note("room", "starts")
-            self.room = RoomProcess(self.clock, self.bus, self.referee, ROOM, self.cores.room, str(self.clock.now))
+            self.room = RoomProcess(
+                self.clock,
+                self.bus,
+                self.referee,
+                ROOM,
+                self.cores.room,
+                str(self.clock.now),
+                turn=self.climate.room_turn,
+            )
 
     def start_keeper(self, host: _Host) -> None:
         """Start the host's keeper on its spools, unless it runs."""

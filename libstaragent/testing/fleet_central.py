@@ -16,10 +16,11 @@ from random import Random
 from typing import Any
 
 from libstaragent.errors import StarAgentError
+from libstaragent.jobs.reduce import counts
 from libstaragent.protocol import trunk as t
 from libstaragent.roles.central import CentralCore
 from libstaragent.roles.central_state import Decision, Ended, Job
-from libstaragent.security.acts import Cancel, Envelope, Member
+from libstaragent.security.acts import Cancel, Envelope, Exec, Member
 from libstaragent.security.signed import Signed
 from libstaragent.testing.clock import ManualClock
 from libstaragent.testing.disk import DiskHealth
@@ -45,6 +46,7 @@ class StoredJob:
         "ended",
         "envelope",
         "members",
+        "parts",
         "signed",
         "submitted_ms",
     )
@@ -56,6 +58,7 @@ class StoredJob:
         self.submitted_ms = job.submitted_ms
         self.deadline_ms = job.deadline_ms
         self.ended: dict[str, Ended] = {}
+        self.parts: dict[str, bytes] = {}
         self.amendments: list[Ended] = []
         self.cancel: Signed | None = None
         self.cancelled_at = 0.0
@@ -69,16 +72,27 @@ class SimStore:
         self._referee = referee
         self.health = DiskHealth()
         self.jobs: dict[str, StoredJob] = {}
+        self.outputs: dict[bytes, bytes] = {}
 
     def commit(self, decision: Decision) -> None:
         """Write it."""
         for job in decision.new_jobs:
             if job.id not in self.jobs:
                 self.jobs[job.id] = StoredJob(job)
+        named = {entry.job for entry in (*decision.ended, *decision.amended, *decision.reduced)}
+        unknown = (named | {job for job, _, _ in decision.cancels}) - set(self.jobs)
+        if unknown:
+            self._referee.breaks("nothing is written about a job that is not stored", ", ".join(sorted(unknown)))
+            return
         for _id, signed, _ in decision.cancels:
             stored = self.jobs[_id]
             if stored.cancel is None:
                 stored.cancel, stored.cancelled_at = signed, self._clock.now
+        for entry in (*decision.ended, *decision.amended):
+            if entry.body:
+                self.outputs.setdefault(entry.digest, entry.body)
+        for part in decision.reduced:
+            self.jobs[part.job].parts.setdefault(part.agent, part.part)
         for entry in decision.ended:
             stored = self.jobs[entry.job]
             before = stored.ended.get(entry.agent)
@@ -88,14 +102,22 @@ class SimStore:
                 self._referee.breaks("a terminal state never changes", f"{what}, was {before.result.state}")
             else:
                 stored.ended[entry.agent] = entry
+                self._referee.kept(entry.agent, entry.result, self._output(entry))
                 self._referee.told(entry.agent, entry.result, "the store")
         for entry in decision.amended:
             stored = self.jobs[entry.job]
             self._referee.note("store", f"{entry.job} on {entry.agent} was {entry.result.state} after all")
             self._referee.told(entry.agent, entry.result, "an amendment")
+            self._referee.kept(entry.agent, entry.result, self._output(entry))
             if entry.agent not in stored.ended:
                 self._referee.breaks("an amendment stands beside an end", f"{entry.job} on {entry.agent}")
             stored.amendments.append(entry)
+
+    def _output(self, entry: Ended) -> bytes | None:
+        act = self.jobs[entry.job].envelope.act
+        if not entry.digest or (isinstance(act, Exec) and act.reduce and counts(entry.result)):
+            return b""
+        return self.outputs.get(entry.digest)
 
     def knows(self, job: str, agent: str) -> bool:
         """Whether the host's own word on this target is in it."""
@@ -292,6 +314,9 @@ class CentralProcess(SimProcess):
         for report in delivery.batch:
             if isinstance(report, t.TargetEnded):
                 self._referee.heard(report.agent, report.result)
+            elif isinstance(report, t.TargetsEnded | t.TargetsReduced):
+                for agent, result, *_ in report.ended:
+                    self._referee.heard(agent, result)
         self.core.reports(delivery.batch, now_ms=self.clock.now_ms, decision=decision)
         strange, decision.strange = decision.strange, []
         for report in strange:

@@ -9,11 +9,15 @@ __all__ = ("check_cancels", "check_end", "leftovers")
 
 from typing import TYPE_CHECKING
 
+from libstaragent.jobs.reduce import counts, merge, parse_reducer, read_part, reduce_output
 from libstaragent.jobs.states import is_terminal
+from libstaragent.model.result import Output, encode_records
+from libstaragent.security.acts import Exec
 from libstaragent.testing.weather import FAULTS_END
 
 if TYPE_CHECKING:
     from libstaragent.testing.fleet import Fleet
+    from libstaragent.testing.fleet_central import StoredJob
 
 # A cancelled job has ended so long after the faults: a half-open connection is found out after 45 s, then the kill.
 CANCEL_PATIENCE = 75.0
@@ -72,6 +76,7 @@ def check_end(fleet: Fleet) -> None:
                 continue
             if run is not None and run.ended and not fleet.store.knows(identity, member.agent):
                 breaks("nothing that ran is lost", what)
+        _check_reduction(fleet, identity, stored)
         job = fleet.central.core.jobs.get(identity)
         if job is not None:
             said = {agent: entry.result.state for agent, entry in stored.ended.items()}
@@ -83,3 +88,24 @@ def check_end(fleet: Fleet) -> None:
                 breaks("the counts add up", f"{identity}: {job.counts}")
     for held in leftovers(fleet):
         breaks("nobody holds on to anything", held)
+
+
+def _check_reduction(fleet: Fleet, identity: str, stored: StoredJob) -> None:
+    """Whether the parts of a job add up to what its hosts printed, each counted once."""
+    act = stored.envelope.act
+    if not isinstance(act, Exec) or not act.reduce:
+        return
+    reducer = parse_reducer(act.reduce)
+    expected = merge(
+        reduce_output(
+            reducer,
+            Output(encode_records([(1, fleet.referee.runs[identity, agent].text[: entry.result.stdout_bytes])])),
+        )
+        for agent, entry in stored.ended.items()
+        if counts(entry.result)
+    )
+    found = merge(map(read_part, stored.parts.values()))
+    if found != expected:
+        fleet.referee.breaks(
+            "a reduction is of what its hosts printed", f"{identity}: {found.hosts} hosts, not {expected.hosts}"
+        )

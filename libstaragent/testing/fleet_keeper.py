@@ -24,9 +24,14 @@ from libstaragent.testing.process import SimProcess
 from libstaragent.testing.referee import RealRun, Referee
 
 # What a simulated command is to do, in its argv: ("sim", runtime in ms, exit status, output bytes, ignores TERM,
-# expires in ms).
-_RUNTIME, _STATUS, _OUTPUT, _STUBBORN, _EXPIRES = 1, 2, 3, 4, 5
+# expires in ms, whose text it prints: "own" or "same" on all hosts).
+_RUNTIME, _STATUS, _OUTPUT, _STUBBORN, _EXPIRES, _TEXT = 1, 2, 3, 4, 5, 6
 _SIGTERM, _SIGKILL = 15, 9
+
+
+def _text(whose: str, size: int) -> bytes:
+    """Lines that say whose they are, each some times."""
+    return b"".join(b"%s says %d\n" % (whose.encode(), number % 7) for number in range(1 + size // 12))[:size]
 
 
 class Command:
@@ -157,15 +162,16 @@ class KeeperProcess(SimProcess):
         command.run = self._referee.started(job, self._machine.name, int(command.argv[_EXPIRES]))
         self.clock.call_later(int(command.argv[_RUNTIME]) / 1000, self._ends, job, command, None)
         size = int(command.argv[_OUTPUT])
+        text = command.run.text = _text(self._machine.name if command.argv[_TEXT] == "own" else "fleet", size)
         if size:
-            self.later(0.01 + self._random.random() * 0.1, self._writes, job, command, size // 2)
-            self.later(0.15 + self._random.random(), self._writes, job, command, size - size // 2)
+            self.later(0.01 + self._random.random() * 0.1, self._writes, job, command, text[: size // 2])
+            self.later(0.15 + self._random.random(), self._writes, job, command, text[size // 2 :])
 
-    def _writes(self, job: str, command: Command, size: int) -> None:
+    def _writes(self, job: str, command: Command, text: bytes) -> None:
         file = self._machine.spools.files.get(job)
         if file is None or command.over:
             return
-        file.output += bytes(size)
+        file.output += text
         self.perform(self.core.on_output(job, len(file.output), self.clock.now))
 
     def _ends(self, job: str, command: Command, signal: int | None) -> None:

@@ -1,7 +1,7 @@
 """A room's thin shell in the simulator: the real `RoomCore` between agents' connections and the bus.
 
-As in `agentd.room.server`: after every input the reports are published, then each link that has something to say is
-written, then those that end are closed.
+As in `agentd.room.server`: after every turn the reports are published, then each link that has something to say is
+written, then those that end are closed. What ends a turn early here only makes it shorter.
 """
 
 from __future__ import annotations
@@ -46,9 +46,19 @@ class RoomProcess(SimProcess):
     """See the module."""
 
     def __init__(
-        self, clock: ManualClock, bus: SimBus, referee: Referee, room: str, make: Callable[..., WatchedRoom], boot: str
+        self,
+        clock: ManualClock,
+        bus: SimBus,
+        referee: Referee,
+        room: str,
+        make: Callable[..., WatchedRoom],
+        boot: str,
+        *,
+        turn: float,
     ) -> None:
         super().__init__(clock)
+        self._turn = turn
+        self._scheduled = False
         self._bus = bus
         self._referee = referee
         self._room = room
@@ -81,7 +91,7 @@ class RoomProcess(SimProcess):
     def _received(self, link: Link, data: bytes) -> None:
         if self.alive:
             self.core.received(link, data, now=self.clock.now, now_ms=self.clock.now_ms)
-            self._drain()
+            self._soon()
 
     def _lost(self, link: Link, end: MemoryTransport) -> None:
         if self.alive:
@@ -103,7 +113,16 @@ class RoomProcess(SimProcess):
         self.core.tick(now=self.clock.now, now_ms=self.clock.now_ms)
         self._drain()
 
+    def _soon(self) -> None:
+        """What arrives in one turn is answered together."""
+        if not self._turn:
+            self._drain()
+        elif not self._scheduled:
+            self._scheduled = True
+            self.later(self._turn, self._drain)
+
     def _drain(self) -> None:
+        self._scheduled = False
         core = self.core
         taken: dict[tuple[str, str], int] = {}
         live, core.live = core.live, []
@@ -112,7 +131,7 @@ class RoomProcess(SimProcess):
                 taken[chunk.agent, chunk.job] = taken.get((chunk.agent, chunk.job), 0) + len(chunk.data)
         for (agent, job), count in taken.items():
             core.grant(agent, job, count)
-        reports, core.reports = core.reports, []
+        reports = core.take_reports()
         for report in reports:
             if isinstance(report, t.HostDown) and report.code not in (*_HONEST_ENDS, codes.CONNECTION_LOST.code):
                 self._referee.breaks("honest ends understand each other", f"{report.agent}: {report.code}")

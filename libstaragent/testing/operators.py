@@ -22,6 +22,8 @@ from libstaragent.testing.trust import OPERATOR, PlainTrust
 SUBMIT_WITHIN = 20.0
 # No answer in this time: ask again.
 PATIENCE = 2.0
+# What jobs ask the rooms to make of their outputs.
+REDUCERS = ("count", "uniq-count", "sort-merge")
 # A command that nobody waits for to end, and the timeout that would end it: only a cancel does in time.
 ENDLESS_MS = 1_000_000
 ENDLESS_TIMEOUT_MS = 180_000
@@ -62,7 +64,7 @@ class Operators:
         ttl_ms = 1000 + int(draw() * 4000) if draw() < 0.4 else 10_000 + int(draw() * 20_000)
         expires = self._clock.now_ms + ttl_ms
         runtime_ms = ENDLESS_MS if endless else int(5000 * draw() ** 3)
-        output = int(draw() * 40_000) if draw() < 0.3 else 0
+        output = int(draw() * 40_000) if draw() < 0.3 else int(draw() * 3) * 100
         act = Exec(
             argv=(
                 "sim",
@@ -71,7 +73,9 @@ class Operators:
                 str(output),
                 str(int(draw() < 0.2)),
                 str(expires),
+                "own" if draw() < 0.4 else "same",
             ),
+            reduce=self._random.choice(REDUCERS) if draw() < 0.3 else "",
             timeout_ms=ENDLESS_TIMEOUT_MS if endless else 500 + int(draw() * 8000),
             kill_grace_ms=1000,
         )

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 __all__ = ("RealRun", "Referee")
 
-from libstaragent.model.result import TargetResult
+from libstaragent.jobs.kept_output import output_of
+from libstaragent.model.result import TargetResult, records
 from libstaragent.testing.clock import ManualClock
 
 # A command may be a little late after its envelope expired: it was let in before, and each of two fsyncs
@@ -23,14 +24,15 @@ _REAL_ENDS = ("ok", "exit_nonzero", "signalled", "timeout", "oom")
 
 
 class RealRun:
-    """One command that really started on one host."""
+    """One command that really started on one host; `text` is what it prints, if it gets to its end."""
 
-    __slots__ = ("ended", "exit_status", "started_at")
+    __slots__ = ("ended", "exit_status", "started_at", "text")
 
     def __init__(self, started_at: float) -> None:
         self.started_at = started_at
         self.ended = False
         self.exit_status: int | None = None
+        self.text = b""
 
 
 class Referee:
@@ -76,6 +78,17 @@ class Referee:
         """A host's word has come to central, whether it is stored or comes too late for that."""
         if result.ran == "no" and (result.job, agent) in self.runs:
             self.breaks("what is said not to run does not run", f"{result.job}: {agent} says {result.state}, ran=no")
+
+    def kept(self, agent: str, result: TargetResult, body: bytes | None) -> None:
+        """The output of a result, as the store has it: None where it has not what the row points to."""
+        what = f"{result.job} on {agent}, {result.stdout_bytes} bytes"
+        run = self.runs.get((result.job, agent))
+        if body is None:
+            self.breaks("what is stored is there", what)
+        elif body and run is not None:
+            kept = b"".join(data for _, data in records(output_of(body).head))
+            if kept != run.text[: len(kept)] or len(kept) != result.stdout_bytes:
+                self.breaks("what is stored of a host is what it printed", what)
 
     def told(self, agent: str, result: TargetResult, by: str) -> None:
         """A result was said by `by`, or written to the store."""

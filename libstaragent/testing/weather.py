@@ -58,6 +58,7 @@ class Climate:
         reorders: whether the bus keeps the order of batches.
         lossy_kills: whether a killed process loses what it had not synced.
         loses_a_host: whether one host goes and never comes back.
+        room_turn: how long, in seconds, a turn of the room's loop may take.
         patient_agent: whether an agent outlives its keeper, or starts anew as the real shell does.
     """
 
@@ -69,6 +70,7 @@ class Climate:
         "lossy_kills",
         "patient_agent",
         "reorders",
+        "room_turn",
         "slowness",
     )
 
@@ -80,6 +82,7 @@ class Climate:
         self.lossy_kills = random.random() < 0.5
         self.patient_agent = random.random() < 0.3
         self.loses_a_host = random.random() < 0.06
+        self.room_turn = random.choice((0.0, 0.0, 0.05, 0.4))
         share = random.choice((0.15, 0.4, 0.8))
         self.kinds = tuple(kind for kind in KINDS if random.random() < share)
 

@@ -9,11 +9,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from agentd.bus import LIVE, REPORTS, Delivery, orders_subject
 from agentd.bus.memory import MemoryBus
 from agentd.room.server import Room
+from libstaragent.jobs.kept_output import output_of
 from libstaragent.model.ids import new_ulid
 from libstaragent.protocol import messages as m
 from libstaragent.protocol import trunk as t
@@ -84,6 +86,8 @@ class Central:
     def __init__(self, bus: MemoryBus) -> None:
         self.bus = bus
         self.reports: list[t.Report] = []
+        self.batches: list[Sequence[Any]] = []
+        self.bodies: dict[bytes, bytes] = {}
         self.live: list[t.LiveChunk | t.LiveDropped] = []
         self.hold = False
         self.held: list[Delivery] = []
@@ -93,7 +97,19 @@ class Central:
         bus.subscribe_lossy(LIVE, self._take_live)
 
     def _take(self, delivery: Delivery) -> None:
-        self.reports += delivery.batch
+        self.batches.append(delivery.batch)
+        for report in delivery.batch:
+            if isinstance(report, t.TargetsEnded):
+                # As central hears it: one by one, each with the output that is meant.
+                body = report.body or self.bodies.get(report.digest, b"")
+                self.bodies[report.digest] = body
+                output = output_of(body) if body else None
+                self.reports += [
+                    t.TargetEnded(agent, msgspec.structs.replace(result, output=output))
+                    for agent, result in report.ended
+                ]
+            else:
+                self.reports.append(report)
         if self.hold:
             self.held.append(delivery)
         else:

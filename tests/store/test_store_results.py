@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from agentd.store import Store
-from agentd.store.ops import InsertTarget
-from agentd.store.results import output_of, result_of, target_ops
+from agentd.store.ops import InsertOutput, InsertTarget
+from agentd.store.results import result_of, target_op
+from libstaragent.jobs.kept_output import output_of, pack_output
 from libstaragent.model.result import LeftRunning, Output, TargetResult, failed_result
 
 
@@ -37,9 +38,13 @@ from libstaragent.model.result import LeftRunning, Output, TargetResult, failed_
     ],
 )
 def test_a_result_is_read_back_as_it_came(store: Store, job, result: TargetResult) -> None:
-    store.submit([job("J1"), *target_ops("A1", result, received_ms=1)]).result(20)
+    digest, body = pack_output(result.output)
+    omitted = result.output.omitted if result.output else 0
+    row = target_op("A1", result, omitted=omitted, digest=digest, received_ms=1)
+    store.submit([job("J1"), row, *([InsertOutput(digest, body)] if digest else [])]).result(20)
     row = store.read.target("J1", "A1")
     assert isinstance(row, InsertTarget)
+    assert row.omitted == omitted
     output = None
     if row.output_digest is not None:
         body = store.read.output(row.output_digest)

@@ -21,7 +21,7 @@ from agentd.central.api.call import Call, Reply, read_json
 from agentd.central.audit import Claim
 from agentd.central.history import History
 from agentd.central.service import Central
-from agentd.central.views import job_view, target_view
+from agentd.central.views import job_view, target_view, whole_result
 from agentd.central.waiting import WAITED_TARGETS, Waiter
 from libstaragent import codes
 from libstaragent.model.api import JobAnswer, JobPage, OutputView, TargetView
@@ -167,7 +167,9 @@ class JobsApi:
             return None
         if waiter is not None and waiter.results is not None and len(waiter.results) == len(job.members):
             return tuple(
-                target_view(job.members[agent], entry.result, entry.received_ms, output=True)
+                target_view(
+                    job.members[agent], whole_result(entry), entry.received_ms, output=True, kept=entry.digest or None
+                )
                 for agent, entry in waiter.results.items()
             )
         page = await asyncio.to_thread(
