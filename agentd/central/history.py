@@ -8,7 +8,7 @@ from __future__ import annotations
 
 __all__ = ("History",)
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 
 import msgspec
 
@@ -23,6 +23,7 @@ from agentd.store.results import result_of
 from libstaragent.jobs.kept_output import output_of
 from libstaragent.model.api import JobView, TargetPage, TargetView
 from libstaragent.roles.central_state import Job
+from libstaragent.roles.pacing import WITHOUT_TURN, Past, PauseEntry
 from libstaragent.security.acts import Member
 from libstaragent.security.envelope import open_signed
 from libstaragent.security.signed import Signed
@@ -32,14 +33,15 @@ RESTORE_PAGE = 10_000
 
 _members = msgspec.msgpack.Decoder(tuple[tuple[str, str, str], ...])
 
-Restored = tuple[Job, dict[str, str], Signed | None]
+Restored = tuple[Job, dict[str, str], Signed | None, Past | None]
 
 
 class History:
     """See the module."""
 
-    def __init__(self, read: Reader, hosts: Directory) -> None:
+    def __init__(self, read: Reader, hosts: Directory, now_ms: Callable[[], int]) -> None:
         self._read = read
+        self._now_ms = now_ms
         self._hosts = hosts
 
     def enrolled(self) -> list[HostRecord]:
@@ -51,7 +53,7 @@ class History:
         return [self._restored(row) for row in self._read.open_jobs()]
 
     def job(self, job_id: str) -> Restored | None:
-        """A job of the store, with the states of its ended targets and its cancel."""
+        """A job of the store, with the states of its ended targets, its cancel, and of a planned one how far it was."""
         row = self._read.job(job_id)
         return None if row is None else self._restored(row)
 
@@ -72,7 +74,8 @@ class History:
         if row is None:
             return None
         view = _view(row, self._read.cancelled([job_id]))
-        return msgspec.structs.replace(view, targets=len(_read_members(row.members)))
+        plan = open_signed(unpack_signed(row.envelope)).plan
+        return msgspec.structs.replace(view, targets=len(_read_members(row.members)), plan=plan)
 
     def targets(
         self,
@@ -140,16 +143,38 @@ class History:
         job = Job(open_signed(signed), signed, members, source=row.source, submitted_ms=row.submitted_ms)
         job.ended_at = row.finished_ms
         ended: dict[str, str] = {}
+        without_turn: dict[str, str] = {}
+        ended_ms = 0
         after = ""
         while page := self._read.targets(row.id, limit=RESTORE_PAGE, after=after):
             ended.update((target.agent, target.state) for target in page)
+            if job.pacing is not None:
+                ended_ms = max(ended_ms, *(target.received_ms for target in page))
+                without_turn.update((target.agent, target.code) for target in page if target.code in WITHOUT_TURN)
             after = page[-1].agent
         cancels = self._read.cancels(row.id)
-        return job, ended, unpack_signed(cancels[-1].signed) if cancels else None
+        past = None
+        if job.pacing is not None:
+            pauses = tuple(_pause_entry(pause) for pause in self._read.pauses(row.id))
+            past = Past(pauses=pauses, ended_ms=ended_ms, without_turn=without_turn, now_ms=self._now_ms())
+        return job, ended, unpack_signed(cancels[-1].signed) if cancels else None, past
 
 
 def _read_members(data: bytes) -> dict[str, Member]:
     return {agent: Member(agent, name, room) for agent, name, room in _members.decode(data)}
+
+
+def _pause_entry(row: records.Pause) -> PauseEntry:
+    return PauseEntry(
+        id=row.id,
+        job=row.job,
+        seq=row.seq,
+        paused=row.paused,
+        begun=row.begun,
+        confirmed=row.confirmed,
+        signed=unpack_signed(row.signed),
+        at_ms=row.at_ms,
+    )
 
 
 def _view(row: records.JobSummary, cancelled: Container[str]) -> JobView:
@@ -167,6 +192,7 @@ def _view(row: records.JobSummary, cancelled: Container[str]) -> JobView:
         finished_ms=row.finished_ms,
         cancelled=row.id in cancelled,
         source=row.source,
+        stopped=row.state == "stopped",
     )
 
 

@@ -56,6 +56,7 @@ class News:
             job = self._job(job_id)
             if job is not None:
                 moved[job_id] = job
+        moved.update(decision.paced)
         for job_id, job in moved.items():
             if self._hub.wanted(job_id):
                 self._hub.publish(JobChanged(job_view(job)), job_id)

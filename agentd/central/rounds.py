@@ -173,7 +173,7 @@ class Rounds:
         if not taken and not ticks:
             return
         decision, ops = self._heard(batch, turn.now_ms, ticks=ticks)
-        if not taken and not decision.ended:
+        if not taken and not decision.ended and not decision.paced:
             return
         self.heard += count
         turn.rooms.extend(report.room for report in batch if type(report) is t.RoomStarted)
@@ -238,18 +238,18 @@ class Rounds:
 
     def _end(self, turn: Round) -> None:
         self.present = None
-        written: list[Decision] = []
         for unit in turn.units:
             if unit.ops:
                 self.store_failing = unit.error is not None and unit.error.code is codes.STORE_FAILED
-            if unit.error is None:
-                self._core.committed(unit.decision)
-                written.append(unit.decision)
-            else:
+            if unit.error is not None:
                 self._core.rolled_back(unit.decision)
                 self.refused += 1
                 if unit.error.code is not codes.JOB_REPEATED:
                     log.error("a write failed and is undone: %s", unit.error)
+        # After what did not happen is undone: planned jobs go on now, by what is on disk.
+        written = [unit.decision for unit in turn.units if unit.error is None]
+        for decision in written:
+            self._core.committed(decision)
         self._after.written(turn, written)
         for unit in turn.units:
             for done in unit.done:

@@ -44,7 +44,7 @@ from libstaragent.errors import StarAgentError
 from libstaragent.protocol import trunk as t
 from libstaragent.roles.central import CentralCore
 from libstaragent.roles.central_state import Decision, Job
-from libstaragent.security.acts import Cancel, Envelope, Member
+from libstaragent.security.acts import Cancel, Envelope, Member, Pause, Resume
 from libstaragent.security.envelope import open_signed
 from libstaragent.security.signed import Signed
 
@@ -90,7 +90,7 @@ class Central:
         self.hub = hub
         self.core = CentralCore(verify=trust.verify, permit=self._permit)
         self.hosts = Directory(self.core.hosts)
-        self.history = History(store.read, self.hosts)
+        self.history = History(store.read, self.hosts, now_ms)
         self._counters = {"submitted": 0, "ended": 0, "amended": 0, "finished": 0}
         self._news = News(hub, self.core, self.hosts)
         self.outcomes = Outcomes(self.hosts, self.core.hosts)
@@ -113,8 +113,8 @@ class Central:
             self.hosts.add(record)
             self._outbox.meet(record.room)
         jobs = self.history.open_jobs()
-        for job, ended, cancel in jobs:
-            self.core.restore(job, ended, cancel)
+        for job, ended, cancel, past in jobs:
+            self.core.restore(job, ended, cancel, past)
         if jobs:
             log.info("picked up %d open jobs", len(jobs))
         decision = Decision()
@@ -206,23 +206,25 @@ class Central:
         return future
 
     async def cancel(self, signed: Signed, *, source: str) -> Job:
-        """Take an operator's cancel, which came from the address `source`; returns the job once it is on disk.
+        """Take an operator's Cancel, Pause or Resume, which came from the address `source`; returns the job once it is
+        on disk.
 
         :raises StarAgentError: why it is refused.
         """
         # Before the store is read for it, and again with the decision.
         act = self.trust.verify(signed, self.now_ms()).act
-        if isinstance(act, Cancel):
+        if isinstance(act, Cancel | Pause | Resume):
             await self.recall(act.job)
-        return await self._cancel(signed, source)
+        return await self._cancel(signed, source, self.core.cancel if isinstance(act, Cancel) else self.core.pause)
 
-    def _cancel(self, signed: Signed, source: str) -> asyncio.Future[Job]:
+    def _cancel(self, signed: Signed, source: str, take: Callable[..., Job]) -> asyncio.Future[Job]:
         future: asyncio.Future[Job] = self._loop.create_future()
 
         def decide(turn: Round, decision: Decision) -> None:
-            job = self.core.cancel(signed, now_ms=turn.now_ms, decision=decision, source=source)
+            job = take(signed, now_ms=turn.now_ms, decision=decision, source=source)
             if job.id in turn.fresh:
                 # Its own row is not there yet; the next round sees it.
+                self.core.rolled_back(decision)
                 self._rounds.ask(decide, partial(_fail, future))
                 return
             audited = InsertAudit(act_entry(open_signed(signed), signed, source=source, subject=job.id), turn.now_ms)
@@ -293,10 +295,10 @@ class Central:
         found = await asyncio.to_thread(self.history.job, job_id)
         if found is None:
             return None
-        job, ended, cancel = found
+        job, ended, cancel, past = found
         if job_id not in self.core.jobs:
             ended_at = job.ended_at
-            self.core.restore(job, ended, cancel)
+            self.core.restore(job, ended, cancel, past)
             job.ended_at = ended_at
         return self.core.jobs.get(job_id, job)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 __all__ = ("command_text", "expression_of", "job_view", "open_view", "output_view", "target_view", "whole_result")
 
+from typing import Any
+
 import msgspec
 
 from libstaragent.jobs.kept_output import output_of
@@ -33,6 +35,18 @@ def expression_of(envelope: Envelope) -> str:
 
 def job_view(job: Job) -> JobView:
     """A job that is in memory."""
+    pacing = job.pacing
+    planned: dict[str, Any] = {}
+    if pacing is not None:
+        waits = "resume" if pacing.awaits_resume else "rest" if pacing.over and pacing.plan.wait_ms else ""
+        planned = {
+            "plan": pacing.plan,
+            "wave": pacing.wave,
+            "held": pacing.held,
+            "paused": pacing.paused and pacing.held > 0,
+            "waits": waits,
+            "stopped": pacing.stopped,
+        }
     return JobView(
         id=job.id,
         operator=job.operator,
@@ -46,6 +60,7 @@ def job_view(job: Job) -> JobView:
         finished_ms=job.ended_at,
         cancelled=job.cancel is not None,
         source=job.source,
+        **planned,
     )
 
 

@@ -20,6 +20,7 @@ from agentd.store.ops import (
     InsertCancel,
     InsertJob,
     InsertOutput,
+    InsertPause,
     InsertReduction,
     InsertTarget,
     Op,
@@ -28,6 +29,7 @@ from agentd.store.ops import (
 from agentd.store.results import target_op
 from libstaragent.protocol import trunk as t
 from libstaragent.roles.central_state import Decision, Ended, Job
+from libstaragent.roles.pacing import PauseEntry
 from libstaragent.security.acts import act_name
 from libstaragent.security.envelope import open_signed
 
@@ -84,8 +86,10 @@ def decision_ops(decision: Decision, hosts: Directory | None = None) -> list[Op]
     for job in decision.finished:
         assert job.ended_at is not None
         counts = _json(job.counts).decode()
-        ops.append(FinishJob(job=job.id, state="ended", counts=counts, finished_ms=job.ended_at))
+        state = "stopped" if job.pacing is not None and job.pacing.stopped else "ended"
+        ops.append(FinishJob(job=job.id, state=state, counts=counts, finished_ms=job.ended_at))
         ops.append(InsertAudit(end_entry(job), job.ended_at))
+    ops.extend(map(_pause_op, decision.pauses))
     for job_id, signed, at_ms in decision.cancels:
         envelope = open_signed(signed)
         ops.append(
@@ -101,6 +105,20 @@ def decision_ops(decision: Decision, hosts: Directory | None = None) -> list[Op]
 def _target_op(entry: Ended) -> InsertTarget:
     return target_op(
         entry.agent, entry.result, omitted=entry.omitted, digest=entry.digest, received_ms=entry.received_ms
+    )
+
+
+def _pause_op(entry: PauseEntry) -> InsertPause:
+    return InsertPause(
+        id=entry.id,
+        job=entry.job,
+        seq=entry.seq,
+        paused=entry.paused,
+        begun=entry.begun,
+        confirmed=entry.confirmed,
+        operator=open_signed(entry.signed).operator,
+        signed=pack_signed(entry.signed),
+        at_ms=entry.at_ms,
     )
 
 

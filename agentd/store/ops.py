@@ -21,6 +21,7 @@ __all__ = (
     "InsertCancel",
     "InsertJob",
     "InsertOutput",
+    "InsertPause",
     "InsertReduction",
     "InsertRoster",
     "InsertSession",
@@ -124,7 +125,9 @@ class InsertReduction(Struct, frozen=True):
 
 
 class FinishJob(Struct, frozen=True, kw_only=True):
-    """A job's end; `counts` is JSON of target state to number. The first one stays."""
+    """A job's end; `counts` is JSON of target state to number. The first one stays. `state`: ended, or stopped where
+    failures ended hosts whose turn had not come.
+    """
 
     job: str
     state: str
@@ -137,6 +140,20 @@ class InsertCancel(Struct, frozen=True, kw_only=True):
 
     id: str
     job: str
+    operator: str
+    signed: bytes
+    at_ms: int
+
+
+class InsertPause(Struct, frozen=True, kw_only=True):
+    """A signed request to pause `job` or to go on with it; see `libstaragent.roles.pacing.PauseEntry`."""
+
+    id: str
+    job: str
+    seq: int
+    paused: bool
+    begun: int
+    confirmed: int
     operator: str
     signed: bytes
     at_ms: int
@@ -271,6 +288,7 @@ Op = (
     | InsertReduction
     | FinishJob
     | InsertCancel
+    | InsertPause
     | UpsertHost
     | UpdateHost
     | TouchHosts

@@ -72,6 +72,11 @@ class Reader:
         with self._reading() as connection:
             return set(connection.execute(query).scalars())
 
+    def pauses(self, job: str) -> list[records.Pause]:
+        """The requests to pause `job` and to go on with it, in their order."""
+        query = select(schema.pauses).where(schema.pauses.c.job == job).order_by(schema.pauses.c.seq)
+        return self._all(query, records.Pause)
+
     # targets
     # ------------------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ A target's row is the op that wrote it (`ops.InsertTarget`), an amendment's `ops
 
 from __future__ import annotations
 
-__all__ = ("Cancel", "Host", "Job", "JobSummary", "Outcome", "Session", "Token")
+__all__ = ("Cancel", "Host", "Job", "JobSummary", "Outcome", "Pause", "Session", "Token")
 
 from msgspec import Struct
 
@@ -72,6 +72,20 @@ class Session(Struct, frozen=True, kw_only=True):
     operator: str
     key: bytes
     expires_ms: int
+
+
+class Pause(Struct, frozen=True, kw_only=True):
+    """A request to pause a job or to go on with it."""
+
+    id: str
+    job: str
+    seq: int
+    paused: bool
+    begun: int
+    confirmed: int
+    operator: str
+    signed: bytes
+    at_ms: int
 
 
 class Cancel(Struct, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ __all__ = (
     "metadata",
     "outcomes",
     "outputs",
+    "pauses",
     "reductions",
     "rosters",
     "sessions",
@@ -234,6 +235,20 @@ checkpoints = Table(
     metadata,
     Column("upto", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("signed", LargeBinary, nullable=False),
+)
+
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("job", Text, ForeignKey("jobs.id"), nullable=False, index=True),
+    Column("seq", Integer, nullable=False),
+    Column("paused", Boolean, nullable=False),
+    Column("begun", Integer, nullable=False),
+    Column("confirmed", Integer, nullable=False),
+    Column("operator", Text, nullable=False),
+    Column("signed", LargeBinary, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
 )
 
 meta = Table(

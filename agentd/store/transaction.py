@@ -39,6 +39,7 @@ _BULK: dict[type, Any] = {
     ops.InsertReduction: schema.reductions,
     ops.FinishJob: schema.endings,
     ops.InsertCancel: schema.cancels,
+    ops.InsertPause: schema.pauses,
     ops.InsertRoster: schema.rosters,
     ops.InsertSession: schema.sessions,
 }

@@ -73,6 +73,24 @@ HOST_NAME_TAKEN = Code(
     "Choose another name for it with --name; `opsconsole hosts` shows which are taken.",
     owner="platform",
 )
+NOTHING_HELD = Code(
+    "SA-2255",
+    "nothing_held",
+    "no host of this job waits for its turn: it has ended, or all of them have been begun on",
+    "There is nothing to pause or to resume; `opsconsole jobs cancel JOB` stops what runs.",
+)
+STOPPED_BY_FAILURES = Code(
+    "SA-2256",
+    "stopped_by_failures",
+    "too many hosts before this one failed, so it was never begun on",
+    "Look at those that failed with `opsconsole jobs show JOB`; run it again on the others when that is mended.",
+)
+CANCELLED_BEFORE_TURN = Code(
+    "SA-2257",
+    "cancelled_before_turn",
+    "the job was cancelled before this host's turn came",
+    "Nothing ran there.",
+)
 BEARER_MISSING = Code(
     "SA-2310",
     "bearer_missing",
@@ -85,6 +103,12 @@ REQUEST_SLOW = Code(
     "the request did not arrive in time",
     "Send it again; if it stays, look at the network between here and central.",
     retryable=True,
+)
+TURN_NEVER_CAME = Code(
+    "SA-2455",
+    "turn_never_came",
+    "the job expired before this host's turn came",
+    "Nothing ran there. Run it again with a longer --life, a wider --window or shorter waits.",
 )
 BODY_TOO_LARGE = Code(
     "SA-2510",

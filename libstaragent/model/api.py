@@ -46,7 +46,7 @@ __all__ = (
 
 from msgspec import UNSET, Struct, UnsetType
 
-from libstaragent.security.acts import Member
+from libstaragent.security.acts import Member, Plan
 from libstaragent.security.login import Challenge
 from libstaragent.security.signed import Signed
 
@@ -89,7 +89,16 @@ class HostView(Struct, frozen=True, kw_only=True):
 
 
 class JobView(Struct, frozen=True, kw_only=True):
-    """A job. `counts` has the number of targets in each state; they add up to `targets` always."""
+    """A job. `counts` has the number of targets in each state; they add up to `targets` always.
+
+    What follows is of jobs with a plan. In lists of jobs that ended long ago `plan` is left out.
+
+    Attributes:
+        wave: which of the plan's waves is under way or was the last to end, from 1; 0 before the first.
+        held: how many hosts wait for their turn.
+        paused: whether somebody paused it. waits: `resume` or `rest` where it is between two waves, else empty.
+        stopped: whether its failures ended hosts whose turn had not come.
+    """
 
     id: str
     operator: str
@@ -103,6 +112,12 @@ class JobView(Struct, frozen=True, kw_only=True):
     finished_ms: int | None = None
     cancelled: bool = False
     source: str = ""
+    plan: Plan | None = None
+    wave: int = 0
+    held: int = 0
+    paused: bool = False
+    waits: str = ""
+    stopped: bool = False
 
 
 class HostPage(Struct, frozen=True, kw_only=True):

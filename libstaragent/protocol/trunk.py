@@ -48,6 +48,7 @@ class Dispatch(Struct, frozen=True, array_like=True, tag=1):
     `again`: an earlier room process may have sent it, so it is never reported undelivered, and is offered even when
     it has expired: the agent says what became of it. `boot`: the room process that it is for; another one drops it
     and says RoomStarted, so that central gives it what is open. `reduce`: what the envelope says of the outputs.
+    `parts`: it is of a planned job, and others with other targets of the same job may come.
     """
 
     job: str
@@ -59,6 +60,7 @@ class Dispatch(Struct, frozen=True, array_like=True, tag=1):
     again: bool
     boot: str = ""
     reduce: str = ""
+    parts: bool = False
 
 
 class CancelTargets(Struct, frozen=True, array_like=True, tag=2):
@@ -162,10 +164,13 @@ class TargetEnded(Struct, frozen=True, array_like=True, tag=20):
 
 
 class Undelivered(Struct, frozen=True, array_like=True, tag=21):
-    """The job expired and was never sent to these agents: nothing ran there."""
+    """The time for an order was over and it was never sent to these agents: nothing ran there. `boot` is the room
+    process that says so: a later one may have been given the order again since.
+    """
 
     job: str
     agents: tuple[str, ...]
+    boot: str = ""
 
 
 class RenewCertificate(Struct, frozen=True, array_like=True, tag=22):

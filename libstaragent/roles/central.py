@@ -9,6 +9,7 @@ Rules
   host's own result, and at the deadline (expires + timeout + grace) this process: `unreachable` for what was never
   sent and `agent_lost` for what was.
 - A terminal state never changes. A result that comes later stands beside it as an amendment (`central_results`).
+- A planned job begins on its hosts turn by turn (`central_plans`); all others on all at once.
 - Only open jobs, and a bounded number of finished ones, are in memory; a report about another is in
   `Decision.strange`, and the shell gives the job back with `restore`.
 
@@ -25,11 +26,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from libstaragent import codes
 from libstaragent.errors import StarAgentError
 from libstaragent.jobs.reduce import parse_reducer
-from libstaragent.jobs.states import advances
-from libstaragent.model.result import TargetResult, failed_result
+from libstaragent.jobs.states import advances, is_terminal
+from libstaragent.model.result import failed_result
 from libstaragent.protocol import trunk as t
-from libstaragent.roles.central_results import CentralResults
+from libstaragent.roles.central_plans import CentralPlans, Permit
 from libstaragent.roles.central_state import Decision, Ended, HostState, Job
+from libstaragent.roles.pacing import Past
 from libstaragent.security.acts import Cancel, Envelope, Exec, Member, TargetList, TargetRoot, act_name, is_host_act
 from libstaragent.security.envelope import open_signed
 from libstaragent.security.membership import MembershipTree
@@ -38,19 +40,14 @@ from libstaragent.security.signed import Signed
 # Finished jobs whose targets are kept in memory, to recognise a result that comes again.
 RECENT_JOBS = 256
 
-# Envelope, hosts, the address it came from, now, and who began what it manages; the rule's name. Raises a coded no.
-Permit = Callable[[Envelope, Sequence[Member], str, int, str | None], str]
 
-
-class CentralCore(CentralResults):
+class CentralCore(CentralPlans):
     """See the module. `verify` is `libstaragent.security.authority.verify_act`, bound to the fleet's roster; `permit`
     raises where the rules say no to a verified act, and gives the name of the one that said yes.
     """
 
     def __init__(self, *, verify: Callable[[Signed, int], Envelope], permit: Permit | None = None) -> None:
-        super().__init__()
-        self._verify = verify
-        self._permit = permit or _no_rules
+        super().__init__(verify=verify, permit=permit or _no_rules)
         self.hosts: dict[str, HostState] = {}
         self._boots: dict[str, str] = {}
         self._recent: dict[str, None] = {}
@@ -104,7 +101,12 @@ class CentralCore(CentralResults):
             job.deliver_by_ms = min(envelope.expires, now_ms + within_ms)
         decision.new_jobs.append(job)
         self._add(job)
-        self._dispatch(job, job.open_agents(), decision, again=False, tree=tree)
+        if job.pacing is None:
+            self._dispatch(job, job.open_agents(), decision, again=False, tree=tree)
+        else:
+            job.pacing.tree = tree
+            decision.paced[job.id] = job
+            decision.now_ms = now_ms
         return job
 
     def cancel(self, signed: Signed, *, now_ms: int, decision: Decision, source: str = "") -> Job:
@@ -122,7 +124,8 @@ class CentralCore(CentralResults):
             if job.cancel is None:
                 job.cancel = signed
             decision.cancels.append((job.id, signed, now_ms))
-            for room, agents in _by_room(job, job.open_agents()).items():
+            self._end_held(job, "cancelled", codes.CANCELLED_BEFORE_TURN, now_ms, decision)
+            for room, agents in _by_room(job, job.begun_agents()).items():
                 decision.orders.append((room, t.CancelTargets(job.id, signed, tuple(agents))))
         return job
 
@@ -132,11 +135,12 @@ class CentralCore(CentralResults):
         if job is None or job.watched == on:
             return
         job.watched = on
-        for room, agents in _by_room(job, job.open_agents()).items():
+        for room, agents in _by_room(job, job.begun_agents()).items():
             decision.orders.append((room, t.WatchTargets(job.id, tuple(agents), on)))
 
     def reports(self, batch: Iterable[t.Report], *, now_ms: int, decision: Decision) -> None:
         """What rooms say."""
+        decision.now_ms = now_ms
         for report in batch:
             if isinstance(report, t.TargetsEnded):
                 self._group_ended(report, now_ms, decision)
@@ -158,7 +162,9 @@ class CentralCore(CentralResults):
                 decision.renewals.append(report)
 
     def tick(self, *, now_ms: int, decision: Decision) -> None:
-        """End what is past its deadline. Call about once a second."""
+        """End what is past its deadline, and let planned jobs go on. Call about once a second."""
+        decision.now_ms = now_ms
+        self._pace_all(now_ms, decision)
         while self._deadlines and self._deadlines[0][0] <= now_ms:
             job = self.jobs.get(self._deadlines[0][1])
             if job is not None:
@@ -168,9 +174,9 @@ class CentralCore(CentralResults):
 
     # Recovery ------------------------------------------------------------------------------------------------------
 
-    def restore(self, job: Job, ended: Mapping[str, str], cancel: Signed | None) -> None:
+    def restore(self, job: Job, ended: Mapping[str, str], cancel: Signed | None, past: Past | None = None) -> None:
         """A job from the store: at start every open one, later one that a strange report named. `ended` has its
-        terminal targets.
+        terminal targets, `past` what else is known of one with a plan.
 
         How long its submitter wanted it offered is not known any more, and not needed: a room that had it before this
         process started keeps to that and says what it never sent; of any other target nobody can say so, and it is
@@ -181,7 +187,9 @@ class CentralCore(CentralResults):
                 job.move(agent, state)
         job.cancel = cancel
         # Whether an open target was sent is not in the store; nobody may say that nothing ran there.
-        for agent in job.open_agents():
+        if job.pacing is not None and past is not None:
+            job.pacing.restore(job.states, past)
+        for agent in job.begun_agents():
             job.move(agent, "sent")
         self._add(job)
         if not job.open:
@@ -192,14 +200,15 @@ class CentralCore(CentralResults):
         """Give every room its open targets again, after a start of this process."""
         for job in self.jobs.values():
             if job.open:
-                self._dispatch(job, job.open_agents(), decision, again=True)
+                self._dispatch(job, job.begun_agents(), decision, again=True)
 
     # The commit ----------------------------------------------------------------------------------------------------
 
     def committed(self, decision: Decision) -> None:
-        """The batch is on disk."""
+        """The batch is on disk: planned jobs go on, by orders that are added to it."""
         for job in decision.finished:
             self._remember(job)
+        self._go_on(decision)
 
     def rolled_back(self, decision: Decision) -> None:
         """The batch could not be written: nothing of it happened."""
@@ -210,7 +219,8 @@ class CentralCore(CentralResults):
             if job is not None:
                 job.move(entry.agent, entry.before)
                 if job.open == 1:
-                    heapq.heappush(self._deadlines, (job.deadline_ms, job.id))
+                    self._add(job)
+        self._undo_plans(decision)
         for job_id, signed, _ in decision.cancels:
             job = self.jobs.get(job_id)
             if job is not None and job.cancel is signed:
@@ -224,6 +234,7 @@ class CentralCore(CentralResults):
         self.jobs[job.id] = job
         if job.open:
             heapq.heappush(self._deadlines, (job.deadline_ms, job.id))
+            self._keep_planned(job)
 
     def _remember(self, job: Job) -> None:
         self._recent[job.id] = None
@@ -236,12 +247,21 @@ class CentralCore(CentralResults):
         self, job: Job, agents: list[str], decision: Decision, *, again: bool, tree: MembershipTree | None = None
     ) -> None:
         if tree is None and isinstance(job.envelope.targets, TargetRoot):
-            tree = MembershipTree(job.members.values())
+            tree = _tree_of(job)
         for room, here in _by_room(job, agents).items():
             targets = tuple((agent, None if tree is None else tree.proof(agent)) for agent in here)
             boot = self._boots.get(room, "")
             order = t.Dispatch(
-                job.id, job.signed, job.deliver_by_ms, job.deadline_ms, targets, job.watched, again, boot, job.reduce
+                job.id,
+                job.signed,
+                job.deliver_by_ms,
+                job.deadline_ms,
+                targets,
+                job.watched,
+                again,
+                boot,
+                job.reduce,
+                job.pacing is not None,
             )
             decision.orders.append((room, order))
             if job.cancel is not None:
@@ -249,11 +269,9 @@ class CentralCore(CentralResults):
 
     def _run_out(self, job: Job, now_ms: int, decision: Decision) -> None:
         for agent in job.open_agents():
-            never_sent = job.states[agent] == "queued"
-            state, code = ("unreachable", codes.HOST_UNREACHABLE) if never_sent else ("agent_lost", codes.HOST_LOST)
-            # Only its room may say that nothing ran; a room that is cut off may have sent it.
-            result = TargetResult(job=job.id, state=state, code=code.code, ran="maybe")
-            self._end(job, Ended(job.id, agent, result, job.states[agent], now_ms), decision)
+            # One may end the others: a plan is stopped by its failures.
+            if not is_terminal(job.states[agent]):
+                self._lose(job, agent, now_ms, decision)
 
     def _progress(self, report: t.TargetProgress, decision: Decision) -> None:
         job = self.jobs.get(report.job)
@@ -268,6 +286,10 @@ class CentralCore(CentralResults):
         if job is None:
             return
         for agent in report.agents:
+            member = job.members.get(agent)
+            if member is None or self._boots.get(member.room, report.boot) != report.boot:
+                # Its room has started anew since and was given the order again: it may be on its way.
+                continue
             # A central that started again took it for sent; the room that had it first, and still lives, knows better.
             if job.states.get(agent) in ("queued", "sent"):
                 result = failed_result(job.id, "unreachable", codes.HOST_UNREACHABLE.code)
@@ -326,7 +348,7 @@ class CentralCore(CentralResults):
             ):
                 host.up, host.boot, host.order = False, report.boot, 0
         for job in self.jobs.values():
-            here = [agent for agent in job.open_agents() if job.members[agent].room == report.room] if job.open else []
+            here = [agent for agent in job.begun_agents() if job.members[agent].room == report.room] if job.open else []
             for agent in here:
                 # The room before may have sent it and died before it could say so.
                 if is_new and job.states[agent] == "queued":
@@ -344,6 +366,15 @@ def _by_room(job: Job, agents: Iterable[str]) -> dict[str, list[str]]:
     for agent in agents:
         rooms.setdefault(job.members[agent].room, []).append(agent)
     return rooms
+
+
+def _tree_of(job: Job) -> MembershipTree:
+    """The tree over its hosts; kept where it is needed turn by turn, because to build it is a hash a host."""
+    if job.pacing is None:
+        return MembershipTree(job.members.values())
+    if job.pacing.tree is None:
+        job.pacing.tree = MembershipTree(job.members.values())
+    return job.pacing.tree
 
 
 def _signed_members(

@@ -13,6 +13,7 @@ from msgspec import Struct
 from libstaragent.jobs.states import is_terminal
 from libstaragent.model.result import TargetResult
 from libstaragent.protocol import trunk as t
+from libstaragent.roles.pacing import Pacing, PauseEntry
 from libstaragent.security.acts import Envelope, Exec, Member, is_host_act, run_span_ms
 from libstaragent.security.signed import Signed
 
@@ -21,8 +22,8 @@ GRACE_MS = 60_000
 
 
 class Job:
-    """One job in memory. `states` has one entry a target; `ended_at` is None while a target is open. `rule` is the one
-    that let it pass, empty after a restart.
+    """One job in memory. `states` has one entry a target; `ended_at` is None while a target is open; `pacing` is None
+    where all hosts were begun on at once. `rule` is the one that let it pass, empty after a restart.
     """
 
     __slots__ = (
@@ -36,6 +37,7 @@ class Job:
         "members",
         "open",
         "operator",
+        "pacing",
         "reduce",
         "rule",
         "signed",
@@ -66,6 +68,7 @@ class Job:
         self.ended_at: int | None = None
         self.cancel: Signed | None = None
         self.watched = False
+        self.pacing = None if envelope.plan is None else Pacing(envelope.plan, list(self.members))
 
     def move(self, agent: str, state: str) -> None:
         """Put one target into another state."""
@@ -82,6 +85,11 @@ class Job:
     def open_agents(self) -> list[str]:
         """The targets that have not ended."""
         return [agent for agent, state in self.states.items() if not is_terminal(state)]
+
+    def begun_agents(self) -> list[str]:
+        """Those of them that may be on their way or under way: all but the ones whose turn has not come."""
+        pacing = self.pacing
+        return self.open_agents() if pacing is None else [one for one in self.open_agents() if pacing.is_begun(one)]
 
 
 class HostState(Struct):
@@ -136,7 +144,10 @@ class Decision:
         "finished",
         "hosts",
         "new_jobs",
+        "now_ms",
         "orders",
+        "paced",
+        "pauses",
         "progress",
         "reduced",
         "renewals",
@@ -151,14 +162,18 @@ class Decision:
         self.amended: list[Ended] = []
         self.cancels: list[tuple[str, Signed, int]] = []
         self.finished: list[Job] = []
+        self.pauses: list[PauseEntry] = []
         self.hosts: list[t.HostUp | t.HostDown] = []
         self.settle: list[tuple[str, str, str]] = []
         self.orders: list[tuple[str, t.Order]] = []
         self.progress: list[tuple[str, str, str]] = []
         self.renewals: list[t.RenewCertificate] = []
         self.strange: list[t.TargetEnded] = []
+        # Planned jobs that may go on once this is on disk, and when that is looked at.
+        self.paced: dict[str, Job] = {}
+        self.now_ms = 0
 
     @property
     def writes(self) -> bool:
         """Whether there is something to commit."""
-        return bool(self.new_jobs or self.ended or self.amended or self.cancels or self.hosts)
+        return bool(self.new_jobs or self.ended or self.amended or self.cancels or self.pauses or self.hosts)

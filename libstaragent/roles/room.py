@@ -39,6 +39,7 @@ from libstaragent.protocol.limits import (
 from libstaragent.roles.admission import ADMIT_RATE, Admission
 from libstaragent.roles.room_outputs import RoomOutputs
 from libstaragent.roles.room_state import Link, OpenOrder, Pending
+from libstaragent.roles.seen import SeenOrders
 from libstaragent.roles.wheel import Wheel
 from libstaragent.security.signed import Signed
 
@@ -48,8 +49,6 @@ RETURN_FIRST_MS = 200
 REFUSED_RETRY_MS = 60_000
 # One that was dropped for what passes comes back after this long.
 DROPPED_RETRY_MS = 1000
-# Jobs that are recognised when the bus delivers them again, which it does within a minute or so; about 10 MB.
-SEEN_JOBS_MAX = 65_536
 # A room that central takes for an earlier one says who it is no more often: each time central sends what is open.
 INTRODUCED_EVERY_MS = 1000
 # An agent's requests for a certificate that are heard: each costs central a signature. An honest one asks every ten
@@ -81,7 +80,7 @@ class RoomCore:
         self._heartbeat_ms = heartbeat_ms
         self.links: dict[str, Link] = {}
         self._pending: dict[str, dict[str, Pending]] = {}
-        self._seen: dict[str, None] = {}
+        self._seen = SeenOrders()
         self._cancels: dict[str, Signed] = {}
         self._links_due: Wheel[Link] = Wheel()
         self._orders_due: Wheel[OpenOrder] = Wheel()
@@ -207,6 +206,7 @@ class RoomCore:
             self._introduce(now_ms)
         for job in self._cancels_due.due(now_ms):
             self._cancels.pop(job, None)
+        self._seen.tick(now_ms)
 
     def go_away(self, code: str) -> None:
         """Send every agent away, each to come back in its turn: as fast as ADMIT_RATE lets them in, and no faster."""
@@ -314,15 +314,12 @@ class RoomCore:
             # For a room process before this one, which may have sent it; central says again what is still open.
             self._introduce(now_ms)
             return
-        if job in self._seen or now_ms >= dispatch.deadline_ms:
-            # What comes again names no target that is new here: the first named all that were open then.
+        if now_ms >= dispatch.deadline_ms:
             return
-        self._seen[job] = None
-        if len(self._seen) > SEEN_JOBS_MAX:
-            del self._seen[next(iter(self._seen))]
+        targets = self._seen.new_targets(dispatch)
         cancelled = job in self._cancels
         order = OpenOrder(dispatch)
-        for agent, proof in dispatch.targets:
+        for agent, proof in targets:
             orders = self._pending.get(agent)
             if orders is not None and job in orders:
                 continue
@@ -479,7 +476,7 @@ class RoomCore:
             agents = tuple(agent for agent, _ in dispatch.targets if agent in order.unsent)
             for agent in agents:
                 self._forget(agent, dispatch.job)
-            self.reports.append(t.Undelivered(dispatch.job, agents))
+            self.reports.append(t.Undelivered(dispatch.job, agents, self._boot))
         if now_ms >= dispatch.deadline_ms:
             for agent, _ in dispatch.targets:
                 pending = self._pending.get(agent, {}).get(dispatch.job)

@@ -196,6 +196,7 @@ def _check_plan(plan: Plan, targets: Targets | None) -> None:
     _need(plan.window is None or plan.window >= 1, "window is not a positive number")
     _need(plan.max_failures is None or plan.max_failures >= 0, "max_failures is negative")
     _need(0 <= plan.wait_ms <= MAX_WAIT_MS, "wait_ms is longer than 24 hours")
+    _need(0 <= plan.turn_ms <= MAX_WINDOW_MS, "turn_ms is longer than 24 hours")
 
 
 def _check_issue_token(act: IssueToken) -> None:

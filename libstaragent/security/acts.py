@@ -267,6 +267,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         max_failures: when more than so many targets have not ended ok, no further host is begun on; None for never.
         wait_ms: rest between the end of a wave and the beginning of the next.
         confirm: after each wave but the last, wait for a `Resume`.
+        turn_ms: how long a host may take to begin once its turn has come; 0 for as long as the envelope holds.
     """
 
     waves: tuple[int, ...] = ()
@@ -274,6 +275,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_failures: int | None = None
     wait_ms: int = 0
     confirm: bool = False
+    turn_ms: int = 0
 
 
 class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

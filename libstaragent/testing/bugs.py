@@ -169,8 +169,8 @@ class _CountsDuplicates(CentralCore):
 
 
 class _ForgetsCancelOnRestart(CentralCore):
-    def restore(self, job: Job, ended: Any, cancel: Any) -> None:
-        super().restore(job, ended, None)
+    def restore(self, job: Job, ended: Any, cancel: Any, past: Any = None) -> None:
+        super().restore(job, ended, None, past)
 
 
 class _BelievesInBodies(CentralCore):
@@ -225,6 +225,56 @@ class _CountsPartsAgain(CentralCore):
 class _RollsNothingBack(CentralCore):
     def rolled_back(self, decision: Decision) -> None:
         return
+
+
+class _BeginsOnWhatWasUndone(CentralCore):
+    def rolled_back(self, decision: Decision) -> None:
+        super().rolled_back(decision)
+        for entry in decision.ended:
+            job = self.jobs.get(entry.job)
+            if job is not None and job.pacing is not None:
+                job.pacing.open -= 1
+
+
+class _BeginsAllAfterRestart(CentralCore):
+    def restore(self, job: Job, ended: Any, cancel: Any, past: Any = None) -> None:
+        super().restore(job, ended, cancel, past)
+        if job.pacing is not None and past is not None:
+            job.pacing.begun = len(job.pacing.order)
+
+
+class _ForgetsPauseOnRestart(CentralCore):
+    def restore(self, job: Job, ended: Any, cancel: Any, past: Any = None) -> None:
+        super().restore(job, ended, cancel, None if past is None else msgspec.structs.replace(past, pauses=()))
+
+
+class _ForgetsWindowOnRestart(CentralCore):
+    def restore(self, job: Job, ended: Any, cancel: Any, past: Any = None) -> None:
+        pacing = job.pacing
+        plan = None if pacing is None else pacing.plan
+        if pacing is not None:
+            pacing.plan = msgspec.structs.replace(pacing.plan, window=None)
+        super().restore(job, ended, cancel, past)
+        if pacing is not None and plan is not None:
+            pacing.plan = plan
+
+
+class _ConfirmsTooEarly(CentralCore):
+    def pause(self, signed: Any, *, now_ms: int, decision: Decision, source: str = "") -> Job:
+        job = super().pause(signed, now_ms=now_ms, decision=decision)
+        decision.pauses = [
+            entry if entry.paused else msgspec.structs.replace(entry, confirmed=entry.begun)
+            for entry in decision.pauses
+        ]
+        return job
+
+
+class _GoesOnDespiteFailures(CentralCore):
+    def _end(self, job: Job, entry: Ended, decision: Decision) -> None:
+        failed = None if job.pacing is None else job.pacing.failed
+        super()._end(job, entry, decision)
+        if job.pacing is not None and failed is not None and entry.result.state == "timeout":
+            job.pacing.failed = failed
 
 
 BUGS: dict[str, PlantedBug] = {
@@ -283,5 +333,24 @@ BUGS: dict[str, PlantedBug] = {
     ),
     "rolls-nothing-back": PlantedBug(
         "a commit that failed leaves its traces in memory", Cores(central=_RollsNothingBack)
+    ),
+    "undone-ends-counted": PlantedBug(
+        "the next hosts of a plan are begun on though the results before were not written",
+        Cores(central=_BeginsOnWhatWasUndone),
+    ),
+    "plan-lost-on-restart": PlantedBug(
+        "a restarted central begins on all hosts of a plan", Cores(central=_BeginsAllAfterRestart)
+    ),
+    "pause-lost-on-restart": PlantedBug(
+        "a restarted central does not know who was paused", Cores(central=_ForgetsPauseOnRestart)
+    ),
+    "window-lost-on-restart": PlantedBug(
+        "a restarted central begins on a whole wave", Cores(central=_ForgetsWindowOnRestart)
+    ),
+    "confirmed-too-early": PlantedBug(
+        "a resume in the midst of a wave confirms its end", Cores(central=_ConfirmsTooEarly)
+    ),
+    "failures-not-counted": PlantedBug(
+        "a timeout is no failure to the rule that stops a plan", Cores(central=_GoesOnDespiteFailures)
     ),
 }

@@ -6,7 +6,8 @@ operators submit, watch and cancel, lets the weather of that seed loose on them,
 - each target of each accepted job has exactly one terminal state, by its deadline;
 - no command ran twice, and none whose target says that it did not run;
 - nothing acknowledged is lost: what a host forgot is in the store, and what a host finished is told;
-- a cancelled job ends; the counts add up; nobody holds on to anything.
+- a cancelled job ends; the counts add up; nobody holds on to anything;
+- a planned job keeps to its waves and its window, and begins on nobody while it is paused or after too many failures.
 
 Not here: the processes (`fleet_agent`, `fleet_keeper`, `fleet_room`, `fleet_central`), the referee, the weather.
 Rules: a run is a function of seed, bug and sizes alone; no clock but the simulated one.
@@ -27,11 +28,13 @@ from libstaragent.security.acts import Member
 from libstaragent.testing.clock import ManualClock
 from libstaragent.testing.fleet_agent import AgentProcess
 from libstaragent.testing.fleet_bus import SimBus
-from libstaragent.testing.fleet_central import CentralProcess, SimStore
+from libstaragent.testing.fleet_central import CentralProcess
 from libstaragent.testing.fleet_checks import check_cancels, check_end, leftovers
 from libstaragent.testing.fleet_keeper import KeeperProcess, Machine
 from libstaragent.testing.fleet_room import RoomProcess, WatchedRoom
+from libstaragent.testing.fleet_store import SimStore
 from libstaragent.testing.operators import Operators
+from libstaragent.testing.plan_referee import PlanReferee
 from libstaragent.testing.referee import Referee
 from libstaragent.testing.transport import MemoryNetwork, MemoryTransport
 from libstaragent.testing.trust import PlainTrust
@@ -57,7 +60,9 @@ class Cores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a run went; `broken` is empty where every promise held, and `events` names the faults that happened."""
+    """How a run went; `broken` is empty where every promise held, and `events` names the faults that happened; `turns`
+    counts hosts of planned jobs that were begun on, `later_turns` those after a first wave.
+    """
 
     seed: int
     broken: tuple[str, ...]
@@ -66,6 +71,8 @@ class Outcome:
     jobs: int
     ran: int
     events: tuple[str, ...]
+    turns: int = 0
+    later_turns: int = 0
 
 
 class _Host:
@@ -101,6 +108,8 @@ class Fleet:
             reorders=self.climate.reorders,
         )
         self.store = SimStore(self.clock, self.referee)
+        self.plans = PlanReferee(self.clock, self.referee, self.store)
+        self.referee.on_started = self.plans.started
         self.hosts = [_Host(Machine(f"AGENT{number}".rjust(26, "0"))) for number in range(1, hosts + 1)]
         self.members = {
             host.machine.name: Member(host.machine.name, f"host{number}", ROOM)
@@ -135,6 +144,7 @@ class Fleet:
                 verify=self.trust.verify,
                 known=self.members,
                 acknowledge_early=self.cores.acknowledge_early,
+                ordering=self.plans.ordering,
             )
 
     def start_room(self) -> None:
@@ -363,4 +373,6 @@ def simulate(
         jobs=len(fleet.store.jobs),
         ran=len(fleet.referee.runs),
         events=tuple(fleet.events),
+        turns=fleet.plans.turns,
+        later_turns=fleet.plans.later,
     )

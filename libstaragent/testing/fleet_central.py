@@ -1,30 +1,28 @@
-"""Central's thin shell in the simulator, and the store under it: the real `CentralCore` between bus, store and
-operators.
+"""Central's thin shell in the simulator: the real `CentralCore` between bus, store and operators.
 
 One batch is decided, committed, and only then carried out; what arrives meanwhile is the next batch. A commit takes
 seeded time, can fail, and the process can die between the commit and its knowing of it.
 
-Rules: the store keeps the first end of a target; whatever would replace it breaks a promise, and is said.
+Not here: the store (`fleet_store`).
 """
 
 from __future__ import annotations
 
-__all__ = ("CentralProcess", "SimStore", "StoredJob")
+__all__ = ("CentralProcess",)
 
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 
 from libstaragent.errors import StarAgentError
-from libstaragent.jobs.reduce import counts
 from libstaragent.protocol import trunk as t
 from libstaragent.roles.central import CentralCore
-from libstaragent.roles.central_state import Decision, Ended, Job
-from libstaragent.security.acts import Cancel, Envelope, Exec, Member
+from libstaragent.roles.central_state import Decision, Job
+from libstaragent.security.acts import Cancel, Envelope, Member, Pause, Resume
 from libstaragent.security.signed import Signed
 from libstaragent.testing.clock import ManualClock
-from libstaragent.testing.disk import DiskHealth
 from libstaragent.testing.fleet_bus import SimBus, SimDelivery
+from libstaragent.testing.fleet_store import SimStore
 from libstaragent.testing.process import SimProcess
 from libstaragent.testing.referee import Referee
 
@@ -33,101 +31,6 @@ TICK = 1.0
 FAILURES = 0.02
 
 Answer = Callable[[bool], None]
-
-
-class StoredJob:
-    """One job in the store."""
-
-    __slots__ = (
-        "amendments",
-        "cancel",
-        "cancelled_at",
-        "deadline_ms",
-        "ended",
-        "envelope",
-        "members",
-        "parts",
-        "signed",
-        "submitted_ms",
-    )
-
-    def __init__(self, job: Job) -> None:
-        self.envelope = job.envelope
-        self.signed = job.signed
-        self.members = tuple(job.members.values())
-        self.submitted_ms = job.submitted_ms
-        self.deadline_ms = job.deadline_ms
-        self.ended: dict[str, Ended] = {}
-        self.parts: dict[str, bytes] = {}
-        self.amendments: list[Ended] = []
-        self.cancel: Signed | None = None
-        self.cancelled_at = 0.0
-
-
-class SimStore:
-    """What is committed; it outlives central."""
-
-    def __init__(self, clock: ManualClock, referee: Referee) -> None:
-        self._clock = clock
-        self._referee = referee
-        self.health = DiskHealth()
-        self.jobs: dict[str, StoredJob] = {}
-        self.outputs: dict[bytes, bytes] = {}
-
-    def commit(self, decision: Decision) -> None:
-        """Write it."""
-        for job in decision.new_jobs:
-            if job.id not in self.jobs:
-                self.jobs[job.id] = StoredJob(job)
-        named = {entry.job for entry in (*decision.ended, *decision.amended, *decision.reduced)}
-        unknown = (named | {job for job, _, _ in decision.cancels}) - set(self.jobs)
-        if unknown:
-            self._referee.breaks("nothing is written about a job that is not stored", ", ".join(sorted(unknown)))
-            return
-        for _id, signed, _ in decision.cancels:
-            stored = self.jobs[_id]
-            if stored.cancel is None:
-                stored.cancel, stored.cancelled_at = signed, self._clock.now
-        for entry in (*decision.ended, *decision.amended):
-            if entry.body:
-                self.outputs.setdefault(entry.digest, entry.body)
-        for part in decision.reduced:
-            self.jobs[part.job].parts.setdefault(part.agent, part.part)
-        for entry in decision.ended:
-            stored = self.jobs[entry.job]
-            before = stored.ended.get(entry.agent)
-            what = f"{entry.job} on {entry.agent} is {entry.result.state}"
-            self._referee.note("store", what)
-            if before is not None:
-                self._referee.breaks("a terminal state never changes", f"{what}, was {before.result.state}")
-            else:
-                stored.ended[entry.agent] = entry
-                self._referee.kept(entry.agent, entry.result, self._output(entry))
-                self._referee.told(entry.agent, entry.result, "the store")
-        for entry in decision.amended:
-            stored = self.jobs[entry.job]
-            self._referee.note("store", f"{entry.job} on {entry.agent} was {entry.result.state} after all")
-            self._referee.told(entry.agent, entry.result, "an amendment")
-            self._referee.kept(entry.agent, entry.result, self._output(entry))
-            if entry.agent not in stored.ended:
-                self._referee.breaks("an amendment stands beside an end", f"{entry.job} on {entry.agent}")
-            stored.amendments.append(entry)
-
-    def _output(self, entry: Ended) -> bytes | None:
-        act = self.jobs[entry.job].envelope.act
-        if not entry.digest or (isinstance(act, Exec) and act.reduce and counts(entry.result)):
-            return b""
-        return self.outputs.get(entry.digest)
-
-    def knows(self, job: str, agent: str) -> bool:
-        """Whether the host's own word on this target is in it."""
-        stored = self.jobs.get(job)
-        entry = stored.ended.get(agent) if stored is not None else None
-        if stored is None or entry is None:
-            return False
-        if entry.result.state not in ("agent_lost", "unreachable"):
-            return True
-        return any(amended.agent == agent for amended in stored.amendments)
 
 
 class CentralProcess(SimProcess):
@@ -145,6 +48,7 @@ class CentralProcess(SimProcess):
         verify: Callable[[Signed, int], Envelope],
         known: Mapping[str, Member],
         acknowledge_early: bool,
+        ordering: Callable[[t.Order], None],
     ) -> None:
         super().__init__(clock)
         self._random = random
@@ -154,6 +58,7 @@ class CentralProcess(SimProcess):
         self._known = known
         self._verify = verify
         self._early = acknowledge_early
+        self._ordering = ordering
         self._inputs: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self._committing = False
         self.core = make(verify=verify)
@@ -173,7 +78,7 @@ class CentralProcess(SimProcess):
         self._input(self._submit, signed, watch, answer)
 
     def cancel(self, signed: Signed, answer: Answer) -> None:
-        """An operator's cancel; answered with True once it is on disk."""
+        """An operator's Cancel, Pause or Resume; answered with True once it is on disk."""
         self._input(self._cancel, signed, answer)
 
     def watch(self, job: str, on: bool) -> None:
@@ -245,6 +150,7 @@ class CentralProcess(SimProcess):
     def _carry_out(self, decision: Decision) -> None:
         by_room: dict[str, list[t.Order]] = {}
         for room, order in decision.orders:
+            self._ordering(order)
             by_room.setdefault(room, []).append(order)
         settled: dict[str, list[tuple[str, str]]] = {}
         for room, agent, job in decision.settle:
@@ -292,10 +198,11 @@ class CentralProcess(SimProcess):
         answer: Answer,
     ) -> None:
         act = self._verify(signed, self.clock.now_ms).act
-        if isinstance(act, Cancel):
+        if isinstance(act, Cancel | Pause | Resume):
             self._restore(act.job)
         try:
-            self.core.cancel(signed, now_ms=self.clock.now_ms, decision=decision)
+            take = self.core.cancel if isinstance(act, Cancel) else self.core.pause
+            take(signed, now_ms=self.clock.now_ms, decision=decision)
         except StarAgentError as error:
             self._referee.note("central", f"refuses a cancel: {error}")
             self.later(0.0, answer, False)
@@ -336,5 +243,6 @@ class CentralProcess(SimProcess):
         if stored is None:
             return False
         job = Job(stored.envelope, stored.signed, stored.members, source="simulator", submitted_ms=stored.submitted_ms)
-        self.core.restore(job, {agent: entry.result.state for agent, entry in stored.ended.items()}, stored.cancel)
+        ended = {agent: entry.result.state for agent, entry in stored.ended.items()}
+        self.core.restore(job, ended, stored.cancel, stored.past(self.clock.now_ms))
         return True

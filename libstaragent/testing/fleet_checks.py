@@ -17,7 +17,7 @@ from libstaragent.testing.weather import FAULTS_END
 
 if TYPE_CHECKING:
     from libstaragent.testing.fleet import Fleet
-    from libstaragent.testing.fleet_central import StoredJob
+    from libstaragent.testing.fleet_store import StoredJob
 
 # A cancelled job has ended so long after the faults: a half-open connection is found out after 45 s, then the kill.
 CANCEL_PATIENCE = 75.0

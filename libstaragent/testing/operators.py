@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from libstaragent.model.ids import new_ulid
-from libstaragent.security.acts import Act, Cancel, Envelope, Exec, Member, TargetList
+from libstaragent.security.acts import Act, Cancel, Envelope, Exec, Member, Pause, Plan, Resume, TargetList
 from libstaragent.security.signed import Signed
 from libstaragent.testing.clock import ManualClock
 from libstaragent.testing.fleet_central import CentralProcess
@@ -27,6 +27,9 @@ REDUCERS = ("count", "uniq-count", "sort-merge")
 # A command that nobody waits for to end, and the timeout that would end it: only a cancel does in time.
 ENDLESS_MS = 1_000_000
 ENDLESS_TIMEOUT_MS = 180_000
+# The share of jobs with a plan, and how often a pause is sent.
+PLANNED = 0.35
+PAUSE_TRIES = 3
 
 
 class Operators:
@@ -80,11 +83,61 @@ class Operators:
             kill_grace_ms=1000,
         )
         count = 1 + int(draw() * len(self._members))
-        signed, identity = self._sign(act, expires, tuple(self._random.sample(self._members, count)))
-        self._referee.note("operator", f"submits {identity} for {count} hosts, {ttl_ms} ms, runs {runtime_ms} ms")
+        plan = None
+        if draw() < PLANNED:
+            count = max(count, 2)
+            plan = self._plan(count)
+        signed, identity = self._sign(act, expires, tuple(self._random.sample(self._members, count)), plan)
+        self._referee.note(
+            "operator", f"submits {identity} for {count} hosts, {ttl_ms} ms, runs {runtime_ms} ms, {plan}"
+        )
+        if plan is not None:
+            self._steer(identity, plan)
         self._submit(signed, identity, expires, draw() < 0.3, draw() * 6 if cancelled else None)
 
-    def _sign(self, act: Act, expires: int, members: tuple[Member, ...] | None) -> tuple[Signed, str]:
+    def _plan(self, count: int) -> Plan:
+        draw = self._random.random
+        return Plan(
+            waves=(*sorted(self._random.sample(range(1, count), 1 + int(draw() * (count - 1)))), count)
+            if draw() < 0.7
+            else (),
+            window=None if draw() < 0.4 else 1 + int(draw() * count),
+            max_failures=None if draw() < 0.6 else int(draw() * 2),
+            wait_ms=int(draw() * 2000) if draw() < 0.3 else 0,
+            confirm=draw() < 0.3,
+            turn_ms=int(500 + draw() * 5000) if draw() < 0.5 else 0,
+        )
+
+    def _steer(self, identity: str, plan: Plan) -> None:
+        """Pause it, perhaps, and resume it, as one who looks now and then."""
+        draw = self._random.random
+        at = draw() * 6
+        if draw() < 0.5:
+            self._clock.call_later(at, self._pause_job, identity, True)
+            if draw() < 0.2:
+                return
+        looks = 3 if plan.confirm else 1
+        for _ in range(looks):
+            at += draw() * 6
+            self._clock.call_later(at, self._pause_job, identity, False)
+
+    def _pause_job(self, identity: str, paused: bool) -> None:
+        act = Pause(identity) if paused else Resume(identity)
+        signed, _ = self._sign(act, self._clock.now_ms + 24 * 3_600_000, None)
+        self._referee.note("operator", f"{'pauses' if paused else 'resumes'} {identity}")
+        self._send_pause(signed, PAUSE_TRIES)
+
+    def _send_pause(self, signed: Signed, tries: int) -> None:
+        """Sent a few times, whatever is said: it is taken once, also when the answer was lost."""
+        central = self.central_of()
+        if central is not None:
+            central.cancel(signed, lambda taken: None)
+        if tries > 1:
+            self._clock.call_later(self._random.random() * PATIENCE, self._send_pause, signed, tries - 1)
+
+    def _sign(
+        self, act: Act, expires: int, members: tuple[Member, ...] | None, plan: Plan | None = None
+    ) -> tuple[Signed, str]:
         now_ms = self._clock.now_ms
         identity = new_ulid(now_ms, self._random.randbytes(10))
         envelope = Envelope(
@@ -97,6 +150,7 @@ class Operators:
             not_before=now_ms,
             expires=expires,
             roster=1,
+            plan=plan,
         )
         return self._trust.sign(envelope), identity
 

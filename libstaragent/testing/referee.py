@@ -10,6 +10,8 @@ from __future__ import annotations
 
 __all__ = ("RealRun", "Referee")
 
+from collections.abc import Callable
+
 from libstaragent.jobs.kept_output import output_of
 from libstaragent.model.result import TargetResult, records
 from libstaragent.testing.clock import ManualClock
@@ -45,6 +47,7 @@ class Referee:
         self.said_not_to_run: dict[tuple[str, str], str] = {}
         self.broken: list[str] = []
         self.trace: list[str] = []
+        self.on_started: Callable[[str, str], None] = lambda job, agent: None
 
     def note(self, who: str, what: str) -> None:
         """A line for the trace."""
@@ -70,6 +73,7 @@ class Referee:
         if late_ms > START_LATE_MS:
             self.breaks("nothing starts after it expired", f"{job} on {agent}, {late_ms} ms late")
         run = self.runs[key] = RealRun(self._clock.now)
+        self.on_started(job, agent)
         return run
 
     # What is said --------------------------------------------------------------------------------------------------

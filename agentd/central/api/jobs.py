@@ -27,7 +27,7 @@ from libstaragent import codes
 from libstaragent.model.api import JobAnswer, JobPage, OutputView, TargetView
 from libstaragent.model.ids import is_ulid
 from libstaragent.roles.central_state import Job
-from libstaragent.security.acts import Cancel, Member
+from libstaragent.security.acts import Cancel, Member, Pause, Resume
 from libstaragent.security.envelope import open_signed
 from libstaragent.security.signed import Signed
 
@@ -88,11 +88,24 @@ class JobsApi:
 
     async def cancel(self, call: Call) -> Reply:
         """POST /v1/jobs/{id}/cancel"""
+        return await self._take(call, Cancel)
+
+    async def pause(self, call: Call) -> Reply:
+        """POST /v1/jobs/{id}/pause"""
+        return await self._take(call, Pause)
+
+    async def resume(self, call: Call) -> Reply:
+        """POST /v1/jobs/{id}/resume"""
+        return await self._take(call, Resume)
+
+    async def _take(self, call: Call, kind: type[Cancel | Pause | Resume]) -> Reply:
         signed, _, _ = _read(await call.body(MAX_STRANGERS_BODY))
         call.claim = Claim(signed)
         act = open_signed(signed).act
-        if not isinstance(act, Cancel):
-            raise codes.ACT_UNSUPPORTED.error("the envelope does not cancel")
+        if not isinstance(act, kind):
+            raise codes.ACT_UNSUPPORTED.error(
+                f"the path is for {kind.__name__.lower()}, the envelope is for another act"
+            )
         if act.job != call.part("id"):
             raise codes.REQUEST_MALFORMED.error("the path names another job than the envelope")
         job = await self._central.cancel(signed, source=call.address)

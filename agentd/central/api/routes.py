@@ -119,6 +119,17 @@ def table(
             refusals=(*ENVELOPE, codes.JOB_UNKNOWN),
         ),
         Route(
+            method="POST", path="/v1/jobs/{id}/pause", handler=jobs.pause, authority="envelope",
+            summary="Begin on no further host of a planned job", takes=(api.JobSubmission, Signed), gives=api.JobAnswer,
+            status=202, refusals=(*ENVELOPE, codes.JOB_UNKNOWN, codes.NOTHING_HELD),
+        ),
+        Route(
+            method="POST", path="/v1/jobs/{id}/resume", handler=jobs.resume, authority="envelope",
+            summary="Go on with a planned job that is paused, or that waits at the end of a wave",
+            takes=(api.JobSubmission, Signed), gives=api.JobAnswer, status=202,
+            refusals=(*ENVELOPE, codes.JOB_UNKNOWN, codes.NOTHING_HELD),
+        ),
+        Route(
             method="GET", path="/v1/jobs/{id}/events", handler=events.job, authority="reader",
             summary="What happens in one job, its live output included", gives=api.EventBatch,
             media="text/event-stream", refusals=(codes.JOB_UNKNOWN, codes.TOO_MANY_READERS),
