@@ -32,6 +32,7 @@ from libstaragent.security.private_file import write_private
 from libstaragent.security.roster import Operator, Roster, sign_roster
 from libstaragent.security.signing import fingerprint, public_key
 from libstaragent.security.tls import room_context
+from libstaragent.testing.told_results import ToldResults
 
 PATIENCE = 20.0
 ROOM = "main"
@@ -79,6 +80,7 @@ class AgentUnderTest:
         self.state = AgentState(directory / "agent")
         self.member = Member(new_id(), name, ROOM)
         self.reports: list[Any] = []
+        self._told = ToldResults()
         self.live: list[Any] = []
         self.settle = True
         self._news = asyncio.Event()
@@ -206,9 +208,10 @@ class AgentUnderTest:
         return [r.result for r in self.reports if isinstance(r, t.TargetEnded) and r.result.job == job]
 
     def _on_reports(self, delivery: Delivery) -> None:
-        self.reports.extend(delivery.batch)
+        reports = self._told.one_by_one(delivery.batch)
+        self.reports.extend(reports)
         delivery.acknowledge()
-        ended = tuple((r.agent, r.result.job) for r in delivery.batch if isinstance(r, t.TargetEnded))
+        ended = tuple((r.agent, r.result.job) for r in reports if isinstance(r, t.TargetEnded))
         if ended and self.settle:
             self.bus.publish(orders_subject(ROOM), [t.SettledTargets(ended)])
         self._news.set()

@@ -9,13 +9,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from agentd.bus import LIVE, REPORTS, Delivery, orders_subject
 from agentd.bus.memory import MemoryBus
 from agentd.room.server import Room
-from libstaragent.jobs.kept_output import output_of
 from libstaragent.model.ids import new_ulid
 from libstaragent.protocol import messages as m
 from libstaragent.protocol import trunk as t
@@ -23,6 +21,7 @@ from libstaragent.protocol.connection import AGENT, Connection
 from libstaragent.security.identity import Credential, create_agent_key, create_ca, create_csr, create_server, sign_csr
 from libstaragent.security.signed import Signed
 from libstaragent.security.tls import agent_context, room_context
+from libstaragent.testing.told_results import ToldResults
 
 WITHIN = 10.0
 HEARTBEAT_MS = 15_000
@@ -87,7 +86,7 @@ class Central:
         self.bus = bus
         self.reports: list[t.Report] = []
         self.batches: list[Sequence[Any]] = []
-        self.bodies: dict[bytes, bytes] = {}
+        self._told = ToldResults()
         self.live: list[t.LiveChunk | t.LiveDropped] = []
         self.hold = False
         self.held: list[Delivery] = []
@@ -98,18 +97,7 @@ class Central:
 
     def _take(self, delivery: Delivery) -> None:
         self.batches.append(delivery.batch)
-        for report in delivery.batch:
-            if isinstance(report, t.TargetsEnded):
-                # As central hears it: one by one, each with the output that is meant.
-                body = report.body or self.bodies.get(report.digest, b"")
-                self.bodies[report.digest] = body
-                output = output_of(body) if body else None
-                self.reports += [
-                    t.TargetEnded(agent, msgspec.structs.replace(result, output=output))
-                    for agent, result in report.ended
-                ]
-            else:
-                self.reports.append(report)
+        self.reports += self._told.one_by_one(delivery.batch)
         if self.hold:
             self.held.append(delivery)
         else:
