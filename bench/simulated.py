@@ -92,6 +92,12 @@ class Verifier:
             self._verified[signed.payload] = envelope
         return envelope
 
+    def signs_results(self, envelope: Envelope, now_ms: int) -> bool:
+        return False
+
+    def may_manage(self, envelope: Envelope, owner: str | None, now_ms: int) -> None:
+        return None
+
     def take_rosters(self, revisions: tuple[Signed, ...], now_ms: int) -> Signed | None:
         self._chain.accept_all(revisions, now_ms)
         return None

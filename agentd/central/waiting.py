@@ -19,12 +19,40 @@ WAITED_TARGETS = 100
 class Waiter:
     """Those who wait for one job. `results` has what was gathered, or is None."""
 
-    __slots__ = ("ended", "results", "waiting")
+    __slots__ = ("_callers", "_loop", "results", "waiting")
 
-    def __init__(self, ended: asyncio.Future[None], *, gather: bool) -> None:
-        self.ended = ended
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, gather: bool) -> None:
+        self._loop = loop
         self.results: dict[str, Ended] | None = {} if gather else None
         self.waiting = 0
+        # Once nobody needs to wait any longer: whether the job had ended then.
+        self._callers: list[asyncio.Future[bool]] | bool = []
+
+    async def ended(self, within: float) -> bool:
+        """Whether the job ends within so many seconds."""
+        if isinstance(self._callers, bool):
+            return self._callers
+        # Neither shield nor timeout: a caller that has a future of its own needs no more than a timer.
+        future: asyncio.Future[bool] = self._loop.create_future()
+        self._callers.append(future)
+        late = self._loop.call_later(within, _resolve, future, False)
+        try:
+            return await future
+        finally:
+            late.cancel()
+
+    def resolve(self, ended: bool) -> None:
+        """The job has ended, or nobody waits for that any longer."""
+        callers, self._callers = self._callers, ended
+        if not isinstance(callers, bool):
+            for future in callers:
+                _resolve(future, ended)
+
+
+def _resolve(future: asyncio.Future[bool], ended: bool) -> None:
+    # Whoever waits may be gone already.
+    if not future.done():
+        future.set_result(ended)
 
 
 class Waiters:
@@ -42,7 +70,7 @@ class Waiters:
         if waiter is None:
             # What came before nobody gathered; then all of it is read from the store at the end.
             gather = len(job.members) <= WAITED_TARGETS and job.open == len(job.members)
-            waiter = self._by_job[job.id] = Waiter(self._loop.create_future(), gather=gather)
+            waiter = self._by_job[job.id] = Waiter(self._loop, gather=gather)
         waiter.waiting += 1
         return waiter
 
@@ -67,14 +95,11 @@ class Waiters:
                 waiter.results[entry.agent] = entry
         for job in decision.finished:
             waiter = waiters.pop(job.id, None)
-            if waiter is not None and not waiter.ended.done():
-                waiter.ended.set_result(None)
+            if waiter is not None:
+                waiter.resolve(True)
 
     def release(self) -> None:
         """Nobody waits any longer: as if their time were over."""
         for waiter in self._by_job.values():
-            if not waiter.ended.done():
-                waiter.ended.set_exception(TimeoutError())
-                # Whoever waits may be gone already.
-                waiter.ended.exception()
+            waiter.resolve(False)
         self._by_job.clear()

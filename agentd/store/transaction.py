@@ -25,8 +25,8 @@ from sqlalchemy import Connection, Dialect, Engine, delete, select, update
 
 from agentd.store import ops, schema
 from agentd.store.audit import AuditWriter
-from agentd.store.dialect import increment, insert_or_ignore, upsert
-from agentd.store.statements import BulkInsert
+from agentd.store.dialect import insert_or_ignore, upsert
+from agentd.store.statements import BulkInsert, Increment
 from libstaragent import codes
 from libstaragent.errors import StarAgentError
 
@@ -60,6 +60,7 @@ class Transaction:
         dialect: Dialect = engine.dialect
         self.audit = AuditWriter(dialect)
         self._jobs = BulkInsert(dialect, schema.jobs, returning="id")
+        self._outcomes = Increment(dialect, schema.outcomes, "targets")
         self._bulk = {kind: BulkInsert(dialect, table) for kind, table in _BULK.items()}
         fields, defaults = ops.InsertTarget.__struct_fields__, ops.InsertTarget.__struct_defaults__
         self._bulk[ops.InsertTarget] = BulkInsert(
@@ -80,11 +81,14 @@ class Transaction:
         bulk: dict[type, list[tuple[int, ops.Op]]] = {kind: [] for kind in self._bulk}
         single: dict[int, list[ops.Op]] = {}
         audited: list[tuple[int, ops.InsertAudit]] = []
+        counted: list[tuple[int, ops.CountOutcomes]] = []
         for index, submission in enumerate(submissions):
             for op in submission:
                 kind = type(op)
                 if kind in bulk:
                     bulk[kind].append((index, op))
+                elif kind is ops.CountOutcomes:
+                    counted.append((index, op))  # type: ignore[arg-type]
                 elif kind is ops.InsertAudit:
                     audited.append((index, op))  # type: ignore[arg-type]
                 elif isinstance(op, ops.InsertJob):
@@ -105,6 +109,9 @@ class Transaction:
                 for kind, found in bulk.items():
                     rows = [astuple(op) for index, op in found if clean or refused[index] is None]
                     self._bulk[kind](connection, rows)
+                for index, op in counted:
+                    if clean or refused[index] is None:
+                        self._outcomes(connection, [(op.span_ms, op.start_ms, *row) for row in op.rows])
                 entries = [op for index, op in audited if clean or refused[index] is None]
                 if entries:
                     self.audit.append(connection, entries)
@@ -197,12 +204,6 @@ def _set_meta(connection: Connection, op: ops.SetMeta) -> None:
     connection.execute(upsert(connection.dialect, schema.meta, "key", msgspec.structs.asdict(op)))
 
 
-def _count_outcomes(connection: Connection, op: ops.CountOutcomes) -> None:
-    names = [column.name for column in schema.outcomes.columns]
-    rows = [dict(zip(names, (op.span_ms, op.start_ms, *row), strict=True)) for row in op.rows]
-    connection.execute(increment(connection.dialect, schema.outcomes, "targets"), rows)
-
-
 def _prune_outcomes(connection: Connection, op: ops.PruneOutcomes) -> None:
     columns = schema.outcomes.c
     for span, start in op.before:
@@ -218,7 +219,6 @@ _SINGLE: dict[type, Callable[[Connection, Any], None]] = {
     ops.UseToken: _use_token,
     ops.DeleteSessions: _delete_sessions,
     ops.SetMeta: _set_meta,
-    ops.CountOutcomes: _count_outcomes,
     ops.PruneOutcomes: _prune_outcomes,
 }
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 __all__ = ("CentralCore",)
 
 import heapq
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from libstaragent import codes
@@ -50,7 +51,7 @@ class CentralCore(CentralPlans):
         super().__init__(verify=verify, permit=permit or _no_rules)
         self.hosts: dict[str, HostState] = {}
         self._boots: dict[str, str] = {}
-        self._recent: dict[str, None] = {}
+        self._recent: OrderedDict[str, None] = OrderedDict()
         self._deadlines: list[tuple[int, str]] = []
 
     # Inputs --------------------------------------------------------------------------------------------------------
@@ -239,8 +240,7 @@ class CentralCore(CentralPlans):
     def _remember(self, job: Job) -> None:
         self._recent[job.id] = None
         while len(self._recent) > RECENT_JOBS:
-            oldest = next(iter(self._recent))
-            del self._recent[oldest]
+            oldest, _ = self._recent.popitem(last=False)
             self.jobs.pop(oldest, None)
 
     def _dispatch(

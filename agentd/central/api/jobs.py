@@ -78,12 +78,11 @@ class JobsApi:
             return Reply(JobAnswer(job=job_view(job)), status=202 if job.open else 200)
         if waiter is not None:
             try:
-                async with asyncio.timeout(wait):
-                    await asyncio.shield(waiter.ended)
-            except TimeoutError:
-                return Reply(JobAnswer(job=job_view(job)), status=202)
+                ended = await waiter.ended(wait)
             finally:
                 self._central.waiters.leave(job, waiter)
+            if not ended:
+                return Reply(JobAnswer(job=job_view(job)), status=202)
         return Reply(JobAnswer(job=job_view(job), targets=await self._results(job, waiter)))
 
     async def cancel(self, call: Call) -> Reply:
