@@ -29,7 +29,17 @@ from libstaragent import codes
 from libstaragent.errors import StarAgentError
 from libstaragent.model.result import Output, encode_records
 from libstaragent.roles.agent import AgentCore
-from libstaragent.roles.agent_effects import Effect, Follow, Install, Log, Persist, ReadSpool, StoreRoster, ToKeeper
+from libstaragent.roles.agent_effects import (
+    Effect,
+    Follow,
+    Install,
+    KeepHeads,
+    Log,
+    Persist,
+    ReadSpool,
+    StoreRoster,
+    ToKeeper,
+)
 from libstaragent.security.tls import agent_context, is_clock_failure
 
 # How often the core's clock is asked; nothing that it does by time is finer.
@@ -244,6 +254,8 @@ class AgentLoop:
                 self._keep(lambda: self._state.write_roster(effect.signed))
             case Install():
                 self._keep(lambda: self._renewal.install(effect.pem, effect.code))
+            case KeepHeads():
+                self._state.write_heads(effect.heads)
             case Log():
                 self._dropped.say(effect.code, effect.detail, time.monotonic())
             case _:

@@ -53,6 +53,7 @@ def run(directory: Path) -> None:
         addresses=addresses,
         facts=own_facts,
         journal=journal.records,
+        heads=state.heads(),
         signer=None if seed is None else ResultSigner(seed, fleet=identity.fleet, agent=identity.agent),
     )
     journal.records = []

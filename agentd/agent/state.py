@@ -5,6 +5,7 @@
     result.key      seed of the key with which it signs results; it does not change with the certificate    0600
     ca.pem          the fleet's CA
     roster          the newest roster revision that was verified
+    heads           what was seen of the audit
     connects        how many connections were made, ever
 
 Not here: the journal (`journal_file`), the keeper's spool. Rules: a file takes its name only when it is whole on disk.
@@ -21,6 +22,7 @@ import msgspec
 
 from libstaragent import codes
 from libstaragent.security.acts import Member
+from libstaragent.security.heads import Head, decode_heads, encode_heads
 from libstaragent.security.private_file import read_private, write_private
 from libstaragent.security.signed import MAX_JSON, Signed, signed_from_json, signed_to_json
 
@@ -104,6 +106,19 @@ class AgentState:
         """Keep a verified revision."""
         write_whole(self.directory / "roster", signed_to_json(signed))
 
+    def heads(self) -> tuple[Head, ...]:
+        """What was seen of the audit; nothing where the file cannot be read."""
+        try:
+            return decode_heads((self.directory / "heads").read_bytes())
+        except OSError:
+            return ()
+
+    def write_heads(self, heads: tuple[Head, ...]) -> None:
+        """Keep them, not synced: this is written with each heartbeat that tells something new, and what a loss of power
+        takes the next one brings again.
+        """
+        self._replace("heads", encode_heads(heads))
+
     def count_connect(self) -> int:
         """The number of the connection that is about to be made; it never goes back."""
         path = self.directory / "connects"
@@ -113,11 +128,15 @@ class AgentState:
             count = 1
         count = max(count, self._connects + 1)
         self._connects = count
-        draft = path.with_name(".connects")
-        try:
-            draft.write_text(str(count), "ascii")
-            os.replace(draft, path)
-        except OSError:
-            # On a full disk the count goes on in memory: a host must not be lost over a number.
-            pass
+        self._replace("connects", str(count).encode("ascii"))
         return count
+
+    def _replace(self, name: str, data: bytes) -> None:
+        """Write a file that may be lost. On a full disk things go on in memory: a host must not be lost over it."""
+        draft = self.directory / f".{name}"
+        try:
+            draft.write_bytes(data)
+            draft.chmod(0o600)
+            os.replace(draft, self.directory / name)
+        except OSError:
+            pass

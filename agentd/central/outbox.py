@@ -12,8 +12,12 @@ from collections.abc import Sequence
 
 from agentd.bus import Bus, orders_subject
 from agentd.central.trust import RosterBook
+from agentd.store.audit import ChainEnd
 from libstaragent.protocol import trunk as t
 from libstaragent.roles.central_state import Decision
+
+# Rooms pass it on with their pings, which are far rarer.
+AUDIT_EVERY_MS = 5000
 
 
 class Outbox:
@@ -23,6 +27,7 @@ class Outbox:
         self._bus = bus
         self._trust = trust
         self._rooms: set[str] = set()
+        self._audit: t.AuditHead | None = None
 
     def meet(self, room: str) -> None:
         """A room that has hosts; told the roster if it is new here."""
@@ -33,6 +38,19 @@ class Outbox:
         """A room that has just started."""
         self._rooms.add(room)
         self.say(room, self._trust.order())
+        if self._audit is not None:
+            self.say(room, self._audit)
+
+    def tell_audit(self, end: ChainEnd | None, now_ms: int) -> None:
+        """The audit's newest entry, to all rooms, if it is another than before and that was told long enough ago."""
+        before = self._audit
+        if end is None or not end.seq:
+            return
+        if before is not None and (before.hash == end.hash or now_ms - before.at_ms < AUDIT_EVERY_MS):
+            return
+        self._audit = t.AuditHead(end.seq, end.hash, now_ms)
+        for room in self._rooms:
+            self.say(room, self._audit)
 
     def tell_roster(self) -> None:
         """The roster has a new revision."""

@@ -322,6 +322,7 @@ class Central:
         self._rounds.tick()
         now = self._loop.time()
         self.refused.tick()
+        self._outbox.tell_audit(self._store.audit_end, self.now_ms())
         if now - self._touched >= TOUCH_SECONDS:
             self._touched = now
             up = tuple(host.agent for host in self.core.hosts.values() if host.up)

@@ -11,23 +11,43 @@ be kept is no failure of what was asked for.
 
 from __future__ import annotations
 
-__all__ = ("AuditRecord", "AuditVerdict", "SeenHeads", "Witness", "heads_path", "read_audit", "verify_chain")
+__all__ = (
+    "AuditRecord",
+    "AuditVerdict",
+    "SeenHeads",
+    "Witness",
+    "ask_hosts",
+    "heads_path",
+    "read_audit",
+    "verify_chain",
+)
 
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from random import SystemRandom
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from libstaragent import codes
 from libstaragent.client.transport import Transport
+from libstaragent.client.verification import Verdict
 from libstaragent.errors import Code, StarAgentError
-from libstaragent.model.api import AuditHead, AuditPage
+from libstaragent.model.api import AuditHead, AuditPage, OutputView
+from libstaragent.model.result import records
+from libstaragent.roles.agent_heads import HeadsTold
+from libstaragent.security.acts import ReadHeads
 from libstaragent.security.audit import AuditEntry, Checkpoint, decode_entry
 from libstaragent.security.audit_check import AuditCheck, AuditFinding
 from libstaragent.security.heads import HEADS_KEPT, Head, HeadRing
 from libstaragent.security.private_file import read_private, write_private
 
+if TYPE_CHECKING:
+    from libstaragent.client.fleet import Fleet
+
+# Seconds that hosts have to tell what they saw.
+TELL_SECONDS = 15.0
 # Rows that are asked for at once: some MB of JSON.
 PAGE = 5000
 # A process that stays writes what it saw so often; one that ends, at its end.
@@ -55,7 +75,7 @@ class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 class Witness(msgspec.Struct, frozen=True, kw_only=True):
     """Who kept heads of the audit: how many, how many of them could be compared (the others are of pruned entries), and
-    the newest entry that it saw. `code` says why a host did not tell.
+    the newest entry that it saw. `code` says why a host did not tell, or what is wrong with what it told.
     """
 
     name: str
@@ -80,8 +100,8 @@ class AuditVerdict(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def holds(self) -> bool:
-        """Whether nothing was found."""
-        return not self.findings
+        """Whether nothing was found, and no host's word was forged on its way."""
+        return not self.findings and not any(witness.code == codes.RESULT_FORGED.code for witness in self.witnesses)
 
     def check(self) -> None:
         """Nothing, if it holds.
@@ -90,6 +110,9 @@ class AuditVerdict(msgspec.Struct, frozen=True, kw_only=True):
         """
         for finding in self.findings:
             raise code_of(finding).error(finding.text)
+        for witness in self.witnesses:
+            if witness.code == codes.RESULT_FORGED.code:
+                raise codes.RESULT_FORGED.error(witness.name)
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -199,6 +222,39 @@ async def read_audit(
             break
         before = page.next
     return tuple(found[:limit])
+
+
+async def ask_hosts(fleet: Fleet, count: int) -> list[tuple[Witness, tuple[Head, ...]]]:
+    """What `count` hosts, chosen at random among those that are up, were told of the audit. Each signs its answer."""
+    up = [host for host in await fleet.hosts() if host.state == "up"]
+    chosen = SystemRandom().sample(up, min(count, len(up)))
+    if not chosen:
+        return []
+    expression = ",".join(sorted(host.name for host in chosen))
+    _, submission = await fleet.sign(
+        ReadHeads(), expression=expression, members=await fleet.resolve(expression), ttl=TELL_SECONDS
+    )
+    job = await fleet.submit(submission)
+    await job.result()
+    verdicts = await job.verify(await job.targets(output=True))
+    return [_told(verdict) for verdict in verdicts if not verdict.target.amendment]
+
+
+def _told(verdict: Verdict) -> tuple[Witness, tuple[Head, ...]]:
+    target = verdict.target
+    name = f"host {target.host}"
+    if target.state != "ok" or not isinstance(target.output, OutputView):
+        return Witness(name=name, code=target.code or target.state), ()
+    if verdict.word == "forged":
+        return Witness(name=name, code=codes.RESULT_FORGED.code), ()
+    text = b"".join(data for _, data in records(target.output.head))
+    try:
+        told = msgspec.json.decode(text, type=HeadsTold)
+        heads = tuple(Head(seq, bytes.fromhex(digest), seen_ms) for seq, digest, seen_ms in told.heads)
+    except (msgspec.MsgspecError, ValueError):
+        return Witness(name=name, code=codes.CENTRAL_ANSWER.code), ()
+    # An unsigned word is heard, and shown to be one: whoever has central could have said it.
+    return Witness(name=name, code="" if verdict.word == "signed" else codes.RESULT_UNSIGNED.code), heads[:HEADS_KEPT]
 
 
 async def verify_chain(

@@ -30,7 +30,15 @@ import anyio
 import msgspec
 
 from libstaragent import codes
-from libstaragent.client.audit import AuditRecord, AuditVerdict, SeenHeads, heads_path, read_audit, verify_chain
+from libstaragent.client.audit import (
+    AuditRecord,
+    AuditVerdict,
+    SeenHeads,
+    ask_hosts,
+    heads_path,
+    read_audit,
+    verify_chain,
+)
 from libstaragent.client.context import Context, context_path, load_context
 from libstaragent.client.events import JobEvents
 from libstaragent.client.fleet_events import fleet_events
@@ -223,7 +231,8 @@ class Fleet:
 
         :raises StarAgentError: it cannot be read; what does not hold is in the verdict.
         """
-        return await verify_chain(self.transport, self.context.fleet, self._seen, ())
+        hosts = await ask_hosts(self, agents) if agents else []
+        return await verify_chain(self.transport, self.context.fleet, self._seen, hosts)
 
     # Acting -----------------------------------------------------------------------------------------------------------
 

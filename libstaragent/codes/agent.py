@@ -101,3 +101,11 @@ IDS_LOST = Code(
     "the earliest. The agent's log says when that was.",
     owner="operator",
 )
+AUDIT_WENT_BACK = Code(
+    "SA-5875",
+    "audit_went_back",
+    "the control plane tells an older or another state of the audit than this host has seen before",
+    "Its store was restored from a backup, or somebody altered it: run `opsconsole audit verify`. "
+    "This host keeps what it saw.",
+    scope="fleet",
+)

@@ -195,9 +195,13 @@ class Certificate(Struct, frozen=True, array_like=True, tag=40, forbid_unknown_f
 
 
 class Ping(Struct, frozen=True, array_like=True, tag=41, forbid_unknown_fields=True):
-    """Are you there."""
+    """Are you there. `audit_seq` and `audit_hash` are the newest entry of the audit, 0 where it is not known: each host
+    keeps some of them.
+    """
 
     clock_ms: int
+    audit_seq: int = 0
+    audit_hash: bytes = b""
 
 
 class GoAway(Struct, frozen=True, array_like=True, tag=42, forbid_unknown_fields=True):

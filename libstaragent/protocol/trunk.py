@@ -108,6 +108,14 @@ class TellAgain(Struct, frozen=True, array_like=True, tag=8):
     pairs: tuple[tuple[str, str], ...]
 
 
+class AuditHead(Struct, frozen=True, array_like=True, tag=13):
+    """The newest entry of the audit, as central had it at `at_ms`; rooms tell it in pings."""
+
+    seq: int
+    hash: bytes
+    at_ms: int
+
+
 class RoomStarted(Struct, frozen=True, array_like=True, tag=16):
     """The room is new in memory: it needs its open dispatches again, and none of its hosts is up. `boot` is another at
     each start; said again by the same process, it corrects what central took for the present one.
@@ -221,7 +229,16 @@ class LiveDropped(Struct, frozen=True, array_like=True, tag=24):
     count: int
 
 
-Order = Dispatch | CancelTargets | WatchTargets | SettledTargets | RosterRevisions | CertificateIssued | TellAgain
+Order = (
+    Dispatch
+    | CancelTargets
+    | WatchTargets
+    | SettledTargets
+    | RosterRevisions
+    | CertificateIssued
+    | TellAgain
+    | AuditHead
+)
 Report = (
     RoomStarted
     | HostUp

@@ -43,6 +43,7 @@ from libstaragent.roles.agent_effects import (
     Effect,
     Follow,
     Install,
+    KeepHeads,
     Log,
     Persist,
     ReadSpool,
@@ -50,10 +51,12 @@ from libstaragent.roles.agent_effects import (
     ToKeeper,
     Verifier,
 )
+from libstaragent.roles.agent_heads import heads_result
 from libstaragent.roles.agent_run import LocalRun, keeper_spec, result_of
 from libstaragent.roles.refusals import LONGEST_LIFE_MS, Refusals, refused_until
-from libstaragent.security.acts import Cancel, Exec, act_name
+from libstaragent.security.acts import Cancel, Exec, ReadHeads, act_name
 from libstaragent.security.envelope import Envelope, read_unverified
+from libstaragent.security.heads import Head, HeadRing
 from libstaragent.security.result_signature import ResultSigner
 from libstaragent.security.signed import Signed
 
@@ -87,6 +90,7 @@ class AgentCore:
         facts: dict[str, str],
         journal: Iterable[Record] = (),
         signer: ResultSigner | None = None,
+        heads: Iterable[Head] = (),
     ) -> None:
         self._agent = agent
         self._verifier = verifier
@@ -97,6 +101,7 @@ class AgentCore:
         self._addresses = addresses
         self._facts = facts
         self._signer = signer
+        self.heads = HeadRing(heads)
         self.effects: list[Effect] = []
         self.connection: Connection | None = None
         self.refused: m.Refuse | m.GoAway | None = None
@@ -185,6 +190,8 @@ class AgentCore:
             run.state = "starting"
             if run.cancelled:
                 self._finish(job, TargetResult(job=job, state="cancelled", ran="no"), now)
+            elif run.envelope is not None and isinstance(run.envelope.act, ReadHeads):
+                self._finish(job, heads_result(job, self.heads.heads), now)
             elif self._keeper_up:
                 self._spawn(job, run)
         elif kind == "done" and run.state == "settling":
@@ -315,6 +322,8 @@ class AgentCore:
                     self._settled(job)
             case m.Ping():
                 self._say(m.Pong(now_ms))
+                if message.audit_seq:
+                    self._see_head(message, now_ms)
             case m.CancelRun():
                 self._cancel(message.signed, now, now_ms)
             case m.Watch():
@@ -349,9 +358,9 @@ class AgentCore:
             envelope = self._verifier.verify(message.signed, message.proof, now_ms)
             if envelope.id != job:
                 raise codes.ACT_UNSUPPORTED.error("the room gave the envelope another job's id")
-            if not isinstance(envelope.act, Exec):
+            if not isinstance(envelope.act, Exec | ReadHeads):
                 raise codes.ACT_UNSUPPORTED.error(act_name(envelope.act))
-            if envelope.act.signed and self._signer is None:
+            if isinstance(envelope.act, Exec) and envelope.act.signed and self._signer is None:
                 raise codes.RESULT_KEY_MISSING.error()
         except StarAgentError as error:
             result = failed_result(job, self._state_of(error.code), error.code.code, error.detail)
@@ -366,7 +375,9 @@ class AgentCore:
             return
         run = LocalRun("accepting", expires_ms=envelope.expires, envelope=envelope)
         run.stream = message.stream
-        run.sign = envelope.act.signed or self._verifier.signs_results(envelope, now_ms)
+        # What a host witnesses is its own word or nothing.
+        wanted = isinstance(envelope.act, ReadHeads) or envelope.act.signed
+        run.sign = wanted or self._verifier.signs_results(envelope, now_ms)
         # A cancel that came first: the job is taken all the same, so that no restart finds it new.
         cancel = self._cancels.pop(job, None)
         run.cancelled = cancel is not None and self._may_cancel(cancel, run, now_ms)
@@ -431,6 +442,15 @@ class AgentCore:
     def _watch_keeper(self, job: str, run: LocalRun) -> None:
         if run.state == "running":
             self.effects.append(ToKeeper({"op": "watch", "job": job, "on": bool(run.stream), "from": run.live_offset}))
+
+    def _see_head(self, ping: m.Ping, now_ms: int) -> None:
+        newest = self.heads.newest
+        if self.heads.see(ping.audit_seq, ping.audit_hash, now_ms) and newest is not None:
+            detail = f"entry {ping.audit_seq} is told, {max(head.seq for head in self.heads.heads)} was seen before"
+            self.effects.append(Log(codes.AUDIT_WENT_BACK, detail))
+        if self.heads.changed:
+            self.heads.changed = False
+            self.effects.append(KeepHeads(tuple(self.heads.heads)))
 
     def _follow_all(self) -> None:
         for job, run in self.open.items():

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ("Effect", "Follow", "Install", "Log", "Persist", "ReadSpool", "StoreRoster", "ToKeeper", "Verifier")
+__all__ = (
+    "Effect",
+    "Follow",
+    "Install",
+    "KeepHeads",
+    "Log",
+    "Persist",
+    "ReadSpool",
+    "StoreRoster",
+    "ToKeeper",
+    "Verifier",
+)
 
 from typing import Any
 
@@ -11,6 +22,7 @@ from msgspec import Struct
 from libstaragent.errors import Code
 from libstaragent.jobs.journal import Record
 from libstaragent.security.envelope import Envelope
+from libstaragent.security.heads import Head
 from libstaragent.security.membership import Proof
 from libstaragent.security.signed import Signed
 
@@ -56,6 +68,12 @@ class Install(Struct, frozen=True):
     code: str
 
 
+class KeepHeads(Struct, frozen=True):
+    """Keep the heads of the audit in a file; to lose the newest of them by a loss of power does no harm."""
+
+    heads: tuple[Head, ...]
+
+
 class Log(Struct, frozen=True):
     """Say on the host that something was dropped, and why; the room may bring it about as often as it likes."""
 
@@ -63,7 +81,7 @@ class Log(Struct, frozen=True):
     detail: str
 
 
-Effect = Persist | ToKeeper | ReadSpool | Follow | StoreRoster | Install | Log
+Effect = Persist | ToKeeper | ReadSpool | Follow | StoreRoster | Install | KeepHeads | Log
 
 
 class Verifier:

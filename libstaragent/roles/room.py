@@ -88,6 +88,7 @@ class RoomCore:
         self._settling: dict[Link, None] = {}
         self._first_revision = 1
         self._revisions: tuple[Signed, ...] = ()
+        self._audit = t.AuditHead(0, b"", 0)
         self._renewed: OrderedDict[str, float] = OrderedDict()
         self.admission = Admission(now=now)
         self.outputs = RoomOutputs()
@@ -176,6 +177,9 @@ class RoomCore:
                     # The one before as well: a host that could not take it then may take both now.
                     link.told = min(link.told, self._newest_revision - 2)
                     self._tell_rosters(link)
+            case t.AuditHead():
+                # The bus may deliver an older one after a newer one.
+                self._audit = max(self._audit, order, key=lambda head: head.at_ms)
             case t.CertificateIssued():
                 link = self.links.get(order.agent)
                 if link is not None:
@@ -195,7 +199,7 @@ class RoomCore:
                 continue
             if link.up and now >= link.next_ping:
                 link.next_ping = now + self._heartbeat_ms / 1000
-                self._send(link, m.Ping(now_ms))
+                self._ping(link, now_ms)
             if link.connection.state != "closed":
                 self._watch_silence(link)
         for link in list(self._settling):
@@ -301,6 +305,8 @@ class RoomCore:
                 order=self._next_order(),
             )
         )
+        if self._audit.seq:
+            self._ping(link, now_ms)
         link.told = hello.roster
         self._tell_rosters(link)
         for job, pending in list(self._pending.get(link.agent, {}).items()):
@@ -371,6 +377,9 @@ class RoomCore:
         cancel = self._cancels.get(job)
         if cancel is not None:
             self._send(link, m.CancelRun(cancel))
+
+    def _ping(self, link: Link, now_ms: int) -> None:
+        self._send(link, m.Ping(now_ms, self._audit.seq, self._audit.hash))
 
     def _tell_rosters(self, link: Link) -> None:
         newest = self._newest_revision

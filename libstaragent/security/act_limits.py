@@ -34,6 +34,7 @@ from libstaragent.security.acts import (
     PauseSchedule,
     Plan,
     Put,
+    ReadHeads,
     ReadSpool,
     Resume,
     Schedule,
@@ -120,6 +121,8 @@ def check_envelope(envelope: Envelope) -> None:
             _need(ids.is_ulid(act.schedule), "schedule is not a ULID")
         case ReadSpool() | Cancel() | Pause() | Resume():
             _need(ids.is_ulid(act.job), "job is not a ULID")
+        case ReadHeads():
+            pass
         case IssueToken():
             _check_issue_token(act)
             _need(envelope.targets is None, "targets do not belong to a token")

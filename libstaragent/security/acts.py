@@ -27,6 +27,7 @@ __all__ = (
     "PauseSchedule",
     "Plan",
     "Put",
+    "ReadHeads",
     "ReadSpool",
     "Resume",
     "Schedule",
@@ -133,6 +134,10 @@ class ReadSpool(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
     job: str
 
 
+class ReadHeads(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="act", tag="read_heads"):
+    """Tell which heads of the audit the host was told and keeps. It changes nothing, and needs no rule."""
+
+
 class At(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="when", tag="at"):
     """Once, at this time."""
 
@@ -215,11 +220,11 @@ class IssueToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
 
 
 # What becomes a job: each host named in the envelope ends in one named state.
-HostAct = Exec | Put | Fetch | Schedule | Unschedule | PauseSchedule
+HostAct = Exec | Put | Fetch | Schedule | Unschedule | PauseSchedule | ReadHeads
 Act = HostAct | ReadSpool | Cancel | Pause | Resume | IssueToken
 Targets = TargetList | TargetRoot
 
-_HOST_ACTS = (Exec, Put, Fetch, Schedule, Unschedule, PauseSchedule)
+_HOST_ACTS = (Exec, Put, Fetch, Schedule, Unschedule, PauseSchedule, ReadHeads)
 
 
 def is_host_act(act: Act) -> TypeGuard[HostAct]:
@@ -245,6 +250,8 @@ def act_text(act: Act) -> str:
             return f"schedule {act.name}: {act_text(act.run)}"
         case Unschedule() | PauseSchedule():
             return f"{act_name(act)} {act.schedule}"
+        case ReadHeads():
+            return act_name(act)
         case ReadSpool() | Cancel() | Pause() | Resume():
             return f"{act_name(act)} {act.job}"
         case IssueToken():

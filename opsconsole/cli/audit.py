@@ -97,6 +97,13 @@ async def _verify(fleet: Fleet, options: Namespace) -> int:
     return 0 if verdict.holds else 1
 
 
+def _why(code: str) -> str:
+    from libstaragent import codes
+
+    known = codes.by_code(code) if code else None
+    return f"; {known.code} {known.sentence}" if known is not None else f"; {code}" if code else ""
+
+
 def _write_json(verdict: AuditVerdict) -> None:
     from libstaragent.client.audit import code_of
     from opsconsole.cli.lines_json import json_line
@@ -132,7 +139,7 @@ def _say(verdict: AuditVerdict) -> None:
     sys.stdout.write(f"entries {verdict.first} to {verdict.last}: {verdict.entries} read and hashed\n")
     for witness in verdict.witnesses:
         told = f"{witness.heads} heads kept, {witness.compared} compared, the newest is entry {witness.newest}"
-        sys.stdout.write(f"{safe(witness.name)}: {told if not witness.code else witness.code}\n")
+        sys.stdout.write(f"{safe(witness.name)}: {told if witness.heads else 'nothing kept'}{_why(witness.code)}\n")
     if not any(witness.compared for witness in verdict.witnesses):
         narrate("no witness: nobody else who was asked has seen this audit, so a chain made anew would look the same")
     for finding in verdict.findings:
@@ -142,5 +149,7 @@ def _say(verdict: AuditVerdict) -> None:
         sys.stdout.write(f"and {verdict.more} more\n")
     if verdict.holds:
         sys.stdout.write("the audit holds\n")
-    else:
+    elif verdict.findings:
         narrate(f"  → {code_of(verdict.findings[0]).remedy}")
+    else:
+        sys.stdout.write("the audit holds in itself, but a host's word was altered on its way\n")

@@ -17,6 +17,7 @@ import pytest
 from libstaragent import codes
 from libstaragent.security.audit import Checkpoint, entry_hash, genesis, seal_checkpoint
 from libstaragent.security.envelope import sign
+from libstaragent.security.heads import decode_heads
 from libstaragent.security.signed import signed_to_json
 
 Thief = Callable[[sqlite3.Connection, str], None]
@@ -109,9 +110,25 @@ def robbed(module_site: Any) -> Iterator[Robbed]:
     assert site.run("exec", "-t", "web01", "--", *COMMAND.decode().split()).returncode == 0
     for _ in range(5):
         assert site.run("exec", "-t", "web01", "--", "echo", "later").returncode == 0
-    site.stop_agent("web01")
+    last = max(record.seq for record in _audit_of(site))
+    # A host hears of the audit when it connects, and else with its heartbeat; central tells rooms every few seconds.
+    for _ in range(20):
+        site.stop_agent("web01")
+        heads = decode_heads((site.host_state("web01") / "heads").read_bytes())
+        if heads and heads[-1].seq >= last:
+            break
+        site.start_agent("web01")
+        site.until_state("up", "web01")
+        assert site.run("exec", "-t", "web01", "--", "true").returncode == 0
+    else:
+        pytest.fail("the host was not told of the audit")
     site.down()
     yield Robbed(site)
+
+
+def _audit_of(site: Any) -> Any:
+    with site.fleet() as fleet:
+        return fleet.audit(10)
 
 
 def entries(connection: sqlite3.Connection) -> list[tuple[int, int, bytes, bytes]]:
@@ -176,6 +193,27 @@ def test_what_a_thief_does_to_the_database_is_found_and_said(robbed: Robbed, thi
         shown = site.run("audit", "verify", "--agents", "0")
         assert shown.returncode == 1 and FOUND[thief].symbol in shown.stdout
         assert FOUND[thief].remedy in shown.stderr
+
+
+def test_a_host_is_a_witness_against_a_thief_who_also_has_the_clients_files(robbed: Robbed) -> None:
+    with robbed.by(makes_it_anew) as site:
+        site.context.with_suffix(".heads").unlink()
+        site.start_agent("web01")
+        try:
+            site.until_state("up", "web01")
+            done = site.run("audit", "verify", "--agents", "1")
+        finally:
+            site.stop_agent("web01")
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert "host web01 saw another entry" in done.stdout and codes.AUDIT_REWRITTEN.symbol in done.stdout
+
+
+def test_hosts_are_asked_and_what_they_say_is_signed(site: Any) -> None:
+    done = site.run("audit", "verify", "--agents", "2", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    hosts = [line for line in lines(done.stdout) if line["event"] == "witness" and line["name"].startswith("host ")]
+    assert len(hosts) == 2
+    assert {line["code"] for line in hosts} == {""}
 
 
 def test_what_nobody_altered_holds_after_a_restart(robbed: Robbed) -> None:
