@@ -303,6 +303,10 @@ class Fleet:
             )
         )
 
+    def resolve_clone(self, name: str, *, keep: str | None = None) -> HostView:
+        """Says which of the machines that have a host's identity is the host; the others must join anew."""
+        return self._call(lambda: self._fleet.resolve_clone(name, keep=keep))
+
     def job(self, identity: str) -> Job:
         """The job with this id."""
         return Job(self._call, self._call(lambda: self._fleet.job(identity)))

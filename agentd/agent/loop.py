@@ -37,6 +37,7 @@ from libstaragent.roles.agent_effects import (
     Log,
     Persist,
     ReadSpool,
+    Renew,
     StoreRoster,
     ToKeeper,
 )
@@ -256,6 +257,8 @@ class AgentLoop:
                 self._keep(lambda: self._renewal.install(effect.pem, effect.code))
             case KeepHeads():
                 self._state.write_heads(effect.heads)
+            case Renew():
+                self._renewal.hurry()
             case Log():
                 self._dropped.say(effect.code, effect.detail, time.monotonic())
             case _:
@@ -319,6 +322,8 @@ class AgentLoop:
         csr = self._renewal.due(now_ms)
         if csr is not None and not self._core.ask_renewal(csr):
             self._renewal.postpone(csr)
+        if self._renewal.come_back():
+            self._lost(None)
 
     def _catch_signals(self) -> None:
         read, write = os.pipe()

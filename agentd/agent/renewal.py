@@ -31,6 +31,8 @@ class Renewal:
         self.process: int | None = None
         self._doing = "idle"
         self._unsent: bytes | None = None
+        self._hurried = False
+        self._shown = True
 
     def due(self, now_ms: int) -> bytes | None:
         """A certificate request to send now; None otherwise."""
@@ -45,6 +47,16 @@ class Renewal:
         self._doing = "making"
         self._start("prepare")
         return None
+
+    def hurry(self) -> None:
+        """The present certificate will not be taken any more: ask for the next now, and come back with it."""
+        self._next_ms = 0
+        self._hurried = True
+
+    def come_back(self) -> bool:
+        """Whether the room waits to see the certificate that was just installed; True once."""
+        due, self._shown = self._shown, True
+        return not due
 
     def postpone(self, request: bytes) -> None:
         """There was no connection to ask over: `due` gives the same request again."""
@@ -93,4 +105,5 @@ class Renewal:
             self._log(str(error))
             self._next_ms = now_ms + RETRY_MS
         self._log("certificate: renewed")
+        self._shown, self._hurried = not self._hurried, False
         return None

@@ -26,6 +26,9 @@ from libstaragent.security.heads import Head, decode_heads, encode_heads
 from libstaragent.security.private_file import read_private, write_private
 from libstaragent.security.signed import MAX_JSON, Signed, signed_from_json, signed_to_json
 
+# Digits for a connection a microsecond over a century.
+CONNECTS_BYTES = 20
+
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """What `join` learned. `api` and `room_address` are ``host:port``; `renew_at_ms` is when to ask for a
@@ -120,16 +123,28 @@ class AgentState:
         self._replace("heads", encode_heads(heads))
 
     def count_connect(self) -> int:
-        """The number of the connection that is about to be made; it never goes back."""
+        """The number of the connection that is about to be made; it never goes back.
+
+        A number that did would look like another machine with this identity (`libstaragent.roles.clones`). So it is
+        synced, and written over itself in one sector: that needs no space on a full disk.
+        """
         path = self.directory / "connects"
         try:
-            count = int(path.read_text("ascii")) + 1
-        except (FileNotFoundError, ValueError):
-            count = 1
-        count = max(count, self._connects + 1)
-        self._connects = count
-        self._replace("connects", str(count).encode("ascii"))
-        return count
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            # A host must not be lost over a number: it goes on in memory.
+            self._connects += 1
+            return self._connects
+        try:
+            told = os.pread(descriptor, CONNECTS_BYTES, 0).strip()
+            self._connects = max(int(told) if told.isdigit() else 0, self._connects) + 1
+            os.pwrite(descriptor, b"%*d" % (CONNECTS_BYTES, self._connects), 0)
+            os.fdatasync(descriptor)
+        except OSError:
+            self._connects += 1
+        finally:
+            os.close(descriptor)
+        return self._connects
 
     def _replace(self, name: str, data: bytes) -> None:
         """Write a file that may be lost. On a full disk things go on in memory: a host must not be lost over it."""

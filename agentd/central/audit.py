@@ -14,6 +14,7 @@ __all__ = (
     "enrol_entry",
     "job_entry",
     "login_entry",
+    "quarantine_entry",
     "refused_entry",
     "revoke_entry",
     "roster_entry",
@@ -26,8 +27,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from libstaragent import codes
 from libstaragent.errors import StarAgentError
 from libstaragent.roles.central_state import Job
+from libstaragent.roles.guards import Change
 from libstaragent.security.acts import Envelope, Member, TargetRoot, act_name, act_text
 from libstaragent.security.audit import MAX_EXPRESSION, AuditEntry, shorten
 from libstaragent.security.envelope import DOMAIN as ENVELOPE_DOMAIN
@@ -141,6 +144,21 @@ def revoke_entry(*, agent: str, name: str, operator: str, source: str) -> AuditE
     """A host's certificate is not taken any more."""
     return AuditEntry(
         act="revoke", outcome="accepted", operator=operator, source=source, text=shorten(name), subject=agent, hosts=1
+    )
+
+
+def quarantine_entry(changed: Change) -> AuditEntry:
+    """Two machines have an identity: central found it, nobody asked."""
+    guard = changed.guard
+    holders = ", ".join(f"{holder.hostname} {holder.nonce.hex()[:16]}" for holder in guard.holders)
+    return AuditEntry(
+        act="quarantine",
+        outcome="accepted",
+        code=codes.HOST_QUARANTINED.code,
+        detail=guard.finding,
+        text=shorten(holders),
+        subject=changed.agent,
+        hosts=1,
     )
 
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 __all__ = ("Directory", "HostRecord")
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from libstaragent import codes
-from libstaragent.model.api import HostView
+from libstaragent.model.api import HolderView, HostView
 from libstaragent.model.host import HostFacts
 from libstaragent.roles.central_state import HostState
+from libstaragent.roles.guards import Guard
 from libstaragent.security.acts import Member
 
 
@@ -62,10 +64,13 @@ class HostRecord:
 
 
 class Directory:
-    """See the module. `states` is the core's own table of connections, read only."""
+    """See the module. `states` is the core's own table of connections, `guards` that of guarded identities; read
+    only.
+    """
 
-    def __init__(self, states: Mapping[str, HostState]) -> None:
+    def __init__(self, states: Mapping[str, HostState], guards: Mapping[str, Guard] = MappingProxyType({})) -> None:
         self._states = states
+        self._guards = guards
         self._by_id: dict[str, HostRecord] = {}
         self._by_name: dict[str, HostRecord] = {}
         self._ordered: list[HostRecord] | None = None
@@ -86,6 +91,11 @@ class Directory:
     def get(self, agent: str) -> HostRecord | None:
         """By agent id."""
         return self._by_id.get(agent)
+
+    def room_of(self, agent: str) -> str:
+        """The room of an agent; empty where there is no such host."""
+        record = self._by_id.get(agent)
+        return "" if record is None else record.room
 
     def find(self, id_or_name: str) -> HostRecord:
         """By agent id or name.
@@ -150,7 +160,8 @@ class Directory:
             clock_ahead_ms=0 if state is None else state.clock_ahead_ms,
             enrolled_ms=record.enrolled_ms,
             changed_ms=record.last_seen_ms or record.enrolled_ms if state is None else state.at_ms,
-            code="" if state is None or state.up else state.code,
+            code=self._code(record),
+            holders=self._holders(record),
             boot_nonce="" if state is None else state.boot_nonce.hex(),
             result_key=record.result_key.hex(),
         )
@@ -159,11 +170,35 @@ class Directory:
         """Several hosts as the API shows them."""
         return tuple(map(self.view, records))
 
+    def _holders(self, record: HostRecord) -> tuple[HolderView, ...]:
+        guard = self._guards.get(record.id)
+        return tuple(
+            HolderView(
+                nonce=holder.nonce.hex(),
+                connects=holder.connects,
+                hostname=holder.hostname,
+                addresses=holder.addresses,
+                first_ms=holder.first_ms,
+                last_ms=holder.last_ms,
+            )
+            for holder in (() if guard is None else guard.holders)
+        )
+
     def _state(self, record: HostRecord) -> str:
+        guard = self._guards.get(record.id)
+        if guard is not None and guard.state == "quarantined":
+            return "quarantined"
         state = self._states.get(record.id)
         if state is not None:
             return "up" if state.up else "down"
         return "never" if record.last_seen_ms is None else "down"
+
+    def _code(self, record: HostRecord) -> str:
+        guard = self._guards.get(record.id)
+        if guard is not None and guard.state == "quarantined":
+            return codes.HOST_QUARANTINED.code
+        state = self._states.get(record.id)
+        return "" if state is None or state.up else state.code
 
     def _choose(self, record: HostRecord) -> HostFacts:
         version = self._states[record.id].version if record.id in self._states else ""

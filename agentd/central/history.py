@@ -23,6 +23,7 @@ from agentd.store.results import result_of
 from libstaragent.jobs.kept_output import output_of
 from libstaragent.model.api import JobView, TargetPage, TargetView
 from libstaragent.roles.central_state import Job
+from libstaragent.roles.guards import Guard, read_guard
 from libstaragent.roles.pacing import WITHOUT_TURN, Past, PauseEntry
 from libstaragent.security.acts import Member
 from libstaragent.security.envelope import open_signed
@@ -44,9 +45,10 @@ class History:
         self._now_ms = now_ms
         self._hosts = hosts
 
-    def enrolled(self) -> list[HostRecord]:
-        """Every host that may connect."""
-        return [_host(row) for row in self._read.hosts() if not row.revoked]
+    def enrolled(self) -> list[tuple[HostRecord, Guard | None]]:
+        """Every host that may connect, and how it is guarded."""
+        rows = [row for row in self._read.hosts() if not row.revoked]
+        return [(_host(row), None if row.guard is None else read_guard(row.guard)) for row in rows]
 
     def open_jobs(self) -> list[Restored]:
         """What was running when this process ended."""

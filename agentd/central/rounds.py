@@ -173,7 +173,7 @@ class Rounds:
         if not taken and not ticks:
             return
         decision, ops = self._heard(batch, turn.now_ms, ticks=ticks)
-        if not taken and not decision.ended and not decision.paced:
+        if not taken and not decision.writes and not decision.paced:
             return
         self.heard += count
         turn.rooms.extend(report.room for report in batch if type(report) is t.RoomStarted)

@@ -7,6 +7,8 @@
 Not here: any decision (`libstaragent.roles.central`), when what is written (`rounds`), HTTP (`api`), what views are
 made of (`views`, `history`).
 
+The file is long because every input of central, and all that follows a commit, meet in one object.
+
 Rules: no lock and one loop; the store's thread answers through the loop, once a commit. Nothing is said before it is
 on disk. A target costs no object of ours unless somebody watches.
 """
@@ -44,6 +46,7 @@ from libstaragent.errors import StarAgentError
 from libstaragent.protocol import trunk as t
 from libstaragent.roles.central import CentralCore
 from libstaragent.roles.central_state import Decision, Job
+from libstaragent.roles.guards import Change
 from libstaragent.security.acts import Cancel, Envelope, Member, Pause, Resume
 from libstaragent.security.envelope import open_signed
 from libstaragent.security.signed import Signed
@@ -89,7 +92,7 @@ class Central:
         self.trust = trust
         self.hub = hub
         self.core = CentralCore(verify=trust.verify, permit=self._permit)
-        self.hosts = Directory(self.core.hosts)
+        self.hosts = Directory(self.core.hosts, self.core.guards.guards)
         self.history = History(store.read, self.hosts, now_ms)
         self._counters = {"submitted": 0, "ended": 0, "amended": 0, "finished": 0}
         self._news = News(hub, self.core, self.hosts)
@@ -98,7 +101,7 @@ class Central:
             self.core, self.hosts, self._lane, self, outcomes=self.outcomes, now_ms=now_ms, give_up=give_up
         )
         self.waiters = Waiters(self._loop)
-        self._outbox = Outbox(bus, trust)
+        self._outbox = Outbox(bus, trust, self.core.guards, self.hosts)
         self._stopping = False
         self._strange = StrangeResults(self.recall, self._forget, self._rounds.hear)
         self._ticking: asyncio.TimerHandle | None = None
@@ -109,9 +112,12 @@ class Central:
 
     def start(self) -> None:
         """Pick up what the store has, give the rooms their work again, and listen to them."""
-        for record in self.history.enrolled():
+        for record, guard in self.history.enrolled():
             self.hosts.add(record)
-            self._outbox.meet(record.room)
+            if guard is not None:
+                self.core.guards.restore(record.id, guard)
+        for room in {record.room for record in self.hosts.ordered()}:
+            self._outbox.meet(room)
         jobs = self.history.open_jobs()
         for job, ended, cancel, past in jobs:
             self.core.restore(job, ended, cancel, past)
@@ -262,6 +268,18 @@ class Central:
         log.info("roster revision %d taken", roster.revision)
         return roster.revision
 
+    async def guard(self, decide: Callable[[], Change], *also: Op) -> Change:
+        """Change how an agent is guarded, and write `also`; returns once that is on disk. Raises as `decide` does."""
+        future: asyncio.Future[Change] = self._loop.create_future()
+
+        def weigh(turn: Round, decision: Decision) -> None:
+            changed = decide()
+            decision.guards.append(changed)
+            turn.add(decision, [*decision_ops(decision), *also], lambda error: _settle(future, changed, error))
+
+        self._request(weigh, future)
+        return await future
+
     def admitted(self, record: HostRecord) -> None:
         """A host that is enrolled on disk."""
         self.hosts.add(record)
@@ -340,6 +358,11 @@ class Central:
         self._outbox.carry_out(decisions)
         for decision in decisions:
             self._count(decision)
+            for changed in decision.guards:
+                self.hosts.changed(changed.agent)
+                self._news.host(changed.agent)
+                guard = changed.guard
+                log.warning("host %s: identity %s %s", changed.agent, guard.state, guard.finding)
             self.waiters.answer(decision)
             for renewal in decision.renewals:
                 try:

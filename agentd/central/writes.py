@@ -9,7 +9,7 @@ __all__ = ("decision_ops", "job_ops", "job_title", "stored_facts")
 
 import msgspec
 
-from agentd.central.audit import end_entry, job_entry
+from agentd.central.audit import end_entry, job_entry, quarantine_entry
 from agentd.central.directory import Directory
 from agentd.central.trust import pack_signed
 from agentd.central.views import command_text, expression_of
@@ -29,6 +29,7 @@ from agentd.store.ops import (
 from agentd.store.results import target_op
 from libstaragent.protocol import trunk as t
 from libstaragent.roles.central_state import Decision, Ended, Job
+from libstaragent.roles.guards import write_guard
 from libstaragent.roles.pacing import PauseEntry
 from libstaragent.security.acts import act_name
 from libstaragent.security.envelope import open_signed
@@ -97,6 +98,11 @@ def decision_ops(decision: Decision, hosts: Directory | None = None) -> list[Op]
                 id=envelope.id, job=job_id, operator=envelope.operator, signed=pack_signed(signed), at_ms=at_ms
             )
         )
+    for changed in decision.guards:
+        guard = changed.guard
+        ops.append(UpdateHost(id=changed.agent, guard=write_guard(guard)))
+        if guard.state == "quarantined" and changed.before.state != guard.state:
+            ops.append(InsertAudit(quarantine_entry(changed), guard.since_ms))
     if hosts is not None and decision.hosts:
         ops.extend(_host_ops(decision, hosts))
     return ops

@@ -27,6 +27,9 @@ def run_join(arguments: list[str]) -> int:
     )
     parser.add_argument("--token-file", help="file of mode 0600 that holds the enrolment token (default: stdin)")
     parser.add_argument("--name", help="what the host is called (default: its hostname)")
+    parser.add_argument(
+        "--anew", action="store_true", help="give up the identity that is in the state directory, and set it aside"
+    )
     parser.add_argument("--state", help="where the agent keeps itself", default=default_state_dir())
     try:
         options = parser.parse_args(arguments)
@@ -35,7 +38,14 @@ def run_join(arguments: list[str]) -> int:
     try:
         token = _token(options.token_file)
         name = options.name or facts.hostname()
-        identity = host.join(Path(options.state), options.address, pin=options.pin.lower(), token=token, name=name)
+        identity = host.join(
+            Path(options.state),
+            options.address,
+            pin=options.pin.lower(),
+            token=token,
+            name=name,
+            anew=options.anew,
+        )
     except StarAgentError as error:
         return fail(error)
     hint = _state_hint(options)

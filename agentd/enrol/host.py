@@ -11,11 +11,14 @@ from __future__ import annotations
 
 __all__ = ("install", "join", "keep_key", "prepare")
 
+import fcntl
 import http.client
 import os
 import random
 import ssl
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,17 +38,31 @@ from libstaragent.security.tls import client_context, contact_context, trusted_c
 # A roster chain of some hundred revisions; more is not a control plane of ours.
 _T = TypeVar("_T")
 
+# What belongs to one identity, in the order in which it is set aside.
+_OF_AN_IDENTITY = ("identity.json", "identity.pem", "result.key", "journal", "spool", "connects")
+
 ANSWER_MAX = 32 * 1024 * 1024
 TIMEOUT = 20.0
 
 
-def join(directory: Path, address: str, *, pin: str, token: str, name: str) -> Identity:
+def join(directory: Path, address: str, *, pin: str, token: str, name: str, anew: bool = False) -> Identity:
     """Make this host a member of the fleet with that pin. Raises StarAgentError; the host has not joined then, and its
     directory holds nothing new but what may stay.
+
+    With `anew` an identity that is there is given up for the new one, and set aside with its journal and spools; the
+    agent must not be running.
     """
     state = AgentState(directory)
     if state.joined:
-        raise codes.ALREADY_JOINED.error(str(directory))
+        if not anew:
+            raise codes.ALREADY_JOINED.error(str(directory))
+        with _held(directory):
+            return _join(state, address, pin=pin, token=token, name=name)
+    return _join(state, address, pin=pin, token=token, name=name)
+
+
+def _join(state: AgentState, address: str, *, pin: str, token: str, name: str) -> Identity:
+    directory = state.directory
     now_ms = time.time_ns() // 1_000_000
     trust = _decode(_call(address, contact_context(), "GET", "/v1/trust"), Trust)
     chain = RosterChain(pin)
@@ -55,7 +72,6 @@ def join(directory: Path, address: str, *, pin: str, token: str, name: str) -> I
     key = create_agent_key()
     keep_key(directory, key)
     seed = os.urandom(SEED_BYTES)
-    state.write_result_seed(seed)
     request = Enrolment(
         token=token,
         name=name,
@@ -66,6 +82,9 @@ def join(directory: Path, address: str, *, pin: str, token: str, name: str) -> I
     )
     enrolled = _decode(_call(address, client_context(ca), "POST", "/v1/enrol", msgspec.json.encode(request)), Enrolled)
     certificate = enrolled.certificate.encode("ascii")
+    if state.joined:
+        _set_aside(state)
+    state.write_result_seed(seed)
     state.write_ca(ca)
     state.write_roster(chain.signed)
     write_whole(state.identity_pem, key + certificate)
@@ -81,6 +100,30 @@ def join(directory: Path, address: str, *, pin: str, token: str, name: str) -> I
     state.write_identity(identity)
     (directory / "next.key").unlink(missing_ok=True)
     return identity
+
+
+@contextmanager
+def _held(directory: Path) -> Iterator[None]:
+    """No agent runs on this directory, and none begins. Raises KEEPER_RUNNING."""
+    descriptor = os.open(directory / "keeper.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise codes.KEEPER_RUNNING.error(str(directory)) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _set_aside(state: AgentState) -> None:
+    """The old identity, and what it did, into a folder with its name: first what says that this host has joined."""
+    directory = state.directory
+    aside = directory / f"old-{state.identity().agent}"
+    aside.mkdir(mode=0o700, exist_ok=True)
+    for name in _OF_AN_IDENTITY:
+        if (directory / name).exists():
+            os.replace(directory / name, aside / name)
 
 
 def keep_key(directory: Path, key: bytes) -> None:

@@ -31,7 +31,7 @@ from libstaragent.errors import StarAgentError
 from libstaragent.protocol import trunk as t
 from libstaragent.protocol.limits import HEARTBEAT_DEFAULT_MS
 from libstaragent.roles.room import Link, RoomCore
-from libstaragent.security.tls import peer_identity
+from libstaragent.security.tls import peer_certificate
 
 log = logging.getLogger("agentd.room")
 
@@ -217,14 +217,14 @@ class Room:
         assert peer.transport is not None
         self._peers.add(peer)
         error: StarAgentError | None = None
-        agent = ""
+        agent, issued_s = "", 0
         try:
-            agent, room = peer_identity(peer.transport.get_extra_info("ssl_object"))
+            agent, room, issued_s = peer_certificate(peer.transport.get_extra_info("ssl_object"))
             if room != self.core.room:
                 error = codes.WRONG_ROOM.error(f"{room!r}, this is {self.core.room!r}")
         except StarAgentError as problem:
             error = problem
-        link = self.core.opened(agent, now=self._clock())
+        link = self.core.opened(agent, now=self._clock(), issued_s=issued_s)
         link.shell = peer
         if error is not None:
             self.core.refuse(link, error, now_ms=self._wall_ms())

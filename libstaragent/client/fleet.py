@@ -65,7 +65,7 @@ from libstaragent.model.api import (
 )
 from libstaragent.model.ids import ULID_RANDOM_BYTES
 from libstaragent.security.act_limits import MAX_LISTED_TARGETS
-from libstaragent.security.acts import Act, Exec, IssueToken, Member
+from libstaragent.security.acts import Act, Exec, IssueToken, Member, ResolveClone
 from libstaragent.security.envelope import open_signed
 from libstaragent.security.roster import Roster, RosterChain
 from libstaragent.security.signing import public_key
@@ -366,6 +366,23 @@ class Fleet:
         )
         _, submission = await self.sign(act, ttl=TOKEN_ENVELOPE_SECONDS)
         return await self.transport.post("/v1/tokens", msgspec.json.encode(submission.envelope), TokenIssued)
+
+    async def resolve_clone(self, name: str, *, keep: str | None = None) -> HostView:
+        """Says which of the machines that have a host's identity is the host; the others must join anew.
+
+        :param keep: the nonce, in hex, of the one that goes on (`HostView.holders`); None is the one first seen last.
+        :raises Denied: the operator is no admin.
+        :raises Conflict: NOT_QUARANTINED.
+        :raises NotFound: there is no such host, or none of its holders has that nonce.
+        """
+        host = await self.host(name)
+        try:
+            nonce = None if keep is None else bytes.fromhex(keep)
+        except ValueError:
+            raise codes.HOLDER_UNKNOWN.error(f"{keep!r} is no nonce") from None
+        _, submission = await self.sign(ResolveClone(host.id, nonce), ttl=TOKEN_ENVELOPE_SECONDS)
+        body = msgspec.json.encode(submission.envelope)
+        return await self.transport.post(f"/v1/hosts/{_segment(host.id)}/choose", body, HostView)
 
     # Jobs -------------------------------------------------------------------------------------------------------------
 

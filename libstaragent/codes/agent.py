@@ -31,7 +31,7 @@ ALREADY_JOINED = Code(
     "SA-5202",
     "already_joined",
     "this host has joined a fleet before",
-    "Nothing to do: start `agentd agent`. To join anew, give another --state directory or remove this one.",
+    "Nothing to do: start `agentd agent`. To join anew, stop the agent and give --anew.",
     owner="host owner",
 )
 JOIN_REFUSED = Code(

@@ -39,6 +39,12 @@ STATE_MISSING = Code(
     owner="platform",
     scope="fleet",
 )
+HOLDER_UNKNOWN = Code(
+    "SA-2185",
+    "holder_unknown",
+    "none of the machines that have this host's identity has that nonce",
+    "The detail names those that there are; `opsconsole hosts --json` says more of each.",
+)
 JOB_REPEATED = Code(
     "SA-2201",
     "job_repeated",
@@ -90,6 +96,12 @@ CANCELLED_BEFORE_TURN = Code(
     "cancelled_before_turn",
     "the job was cancelled before this host's turn came",
     "Nothing ran there.",
+)
+NOT_QUARANTINED = Code(
+    "SA-2285",
+    "not_quarantined",
+    "the host is not in quarantine",
+    "There is nothing to resolve; look at its state with `opsconsole hosts`.",
 )
 BEARER_MISSING = Code(
     "SA-2310",

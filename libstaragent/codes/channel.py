@@ -45,6 +45,13 @@ KEY_EXISTS = Code(
     "there is a key already and it is not overwritten",
     "Move the old key away first, or choose another name.",
 )
+HOST_QUARANTINED = Code(
+    "SA-4285",
+    "host_quarantined",
+    "two machines have this host's identity; it gets no job until one of them is chosen",
+    "See both with `opsconsole hosts --json`, then `opsconsole hosts resolve NAME --keep NONCE`; the other joins anew.",
+    owner="host owner",
+)
 IDENTITY_MISMATCH = Code(
     "SA-4301",
     "identity_mismatch",
@@ -185,6 +192,20 @@ KEY_EXPOSED = Code(
     "key_exposed",
     "the key file can be read or changed by others, or belongs to another user",
     "Run `chmod 600` on it as its owner, and consider whether the key has been seen.",
+)
+IDENTITY_SUPERSEDED = Code(
+    "SA-4385",
+    "identity_superseded",
+    "this identity is another machine's since an operator chose it",
+    "Join this machine anew, under a name of its own: `agentd join … --anew`.",
+    owner="host owner",
+)
+HOST_REPLACED = Code(
+    "SA-4386",
+    "host_replaced",
+    "the host joined anew under this name, and this is its old identity",
+    "Nothing to do on the host that joined; if this is another machine, join it under a name of its own.",
+    owner="host owner",
 )
 PEER_SILENT = Code(
     "SA-4401",

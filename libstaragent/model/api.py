@@ -20,6 +20,7 @@ __all__ = (
     "Event",
     "EventBatch",
     "Health",
+    "HolderView",
     "HostChanged",
     "HostPage",
     "HostView",
@@ -65,8 +66,22 @@ class ErrorBody(Struct, frozen=True, kw_only=True):
     errno: int | None = None
 
 
+class HolderView(Struct, frozen=True, kw_only=True):
+    """One machine that has a host's identity: what it says of itself, the nonce of its agent's present start (hex), and
+    when it was seen first and last.
+    """
+
+    nonce: str
+    connects: int
+    hostname: str
+    addresses: tuple[str, ...] = ()
+    first_ms: int = 0
+    last_ms: int = 0
+
+
 class HostView(Struct, frozen=True, kw_only=True):
-    """A host: what was enrolled, what it says of itself, and how its connection is (`state`: up, down or never).
+    """A host: what was enrolled, what it says of itself, and how its connection is (`state`: up, down, never, or
+    quarantined: two machines have its identity, and `holders` are both).
 
     `boot_nonce` is of its agent's present start and `result_key` what it signs results with, both in hex.
     """
@@ -84,6 +99,7 @@ class HostView(Struct, frozen=True, kw_only=True):
     enrolled_ms: int = 0
     changed_ms: int = 0
     code: str = ""
+    holders: tuple[HolderView, ...] = ()
     boot_nonce: str = ""
     result_key: str = ""
 

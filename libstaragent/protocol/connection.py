@@ -41,7 +41,17 @@ ROOM: Final = "room"
 _OFFSET = _Layout(">Q")
 
 _FROM_AGENT: tuple[type, ...] = (m.Accepted, m.Started, m.Result, m.Dropped, m.RenewRequest, m.Pong)
-_FROM_ROOM: tuple[type, ...] = (m.Run, m.CancelRun, m.Watch, m.Credit, m.Settled, m.Rosters, m.Certificate, m.Ping)
+_FROM_ROOM: tuple[type, ...] = (
+    m.Run,
+    m.CancelRun,
+    m.Watch,
+    m.Credit,
+    m.Settled,
+    m.Rosters,
+    m.Certificate,
+    m.Ping,
+    m.RenewNow,
+)
 
 # (state, speaker, message) → next state. Both ends walk the same table, each with what it says and what it hears.
 _TABLE: dict[tuple[str, str, type], str] = {

@@ -4,7 +4,8 @@ A message is a frozen `msgspec` struct, encoded as a MessagePack array that star
 strict: another type, a missing or a further element is refused. A number is never used again for another message.
 
     agent → room    Hello  Accepted  Started  Result  Dropped  RenewRequest  Pong  Bye
-    room → agent    Welcome  Refuse  Run  CancelRun  Watch  Credit  Settled  Rosters  Certificate  Ping  GoAway
+    room → agent    Welcome  Refuse  Run  CancelRun  Watch  Credit  Settled  Rosters  Certificate  RenewNow  Ping
+                    GoAway
 
 Rules: every act on a host arrives as what an operator signed (`Signed`), never as a field of ours; a message that
 must not be lost is repeated until its answer comes (Run until Accepted or Result, Result until Settled), so each is
@@ -27,6 +28,7 @@ __all__ = (
     "Ping",
     "Pong",
     "Refuse",
+    "RenewNow",
     "RenewRequest",
     "Result",
     "RoomMessage",
@@ -211,6 +213,10 @@ class GoAway(Struct, frozen=True, array_like=True, tag=42, forbid_unknown_fields
     retry_after_ms: int
 
 
+class RenewNow(Struct, frozen=True, array_like=True, tag=55, forbid_unknown_fields=True):
+    """Renew the certificate at once and come back with it: the present one will not be taken any more."""
+
+
 class LiveOutput(Struct, frozen=True, array_like=True):
     """Records of a running command, from `offset` of its output. Travels as a DATA frame, not as a message."""
 
@@ -220,7 +226,9 @@ class LiveOutput(Struct, frozen=True, array_like=True):
 
 
 AgentMessage = Hello | Accepted | Started | Result | Dropped | RenewRequest | Pong | Bye
-RoomMessage = Welcome | Refuse | Run | CancelRun | Watch | Credit | Settled | Rosters | Certificate | Ping | GoAway
+RoomMessage = (
+    Welcome | Refuse | Run | CancelRun | Watch | Credit | Settled | Rosters | Certificate | Ping | GoAway | RenewNow
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _agent_decoder: msgspec.msgpack.Decoder[AgentMessage] = msgspec.msgpack.Decoder(AgentMessage)

@@ -2,8 +2,9 @@
 delivers at least once.
 
 central → room   Dispatch  CancelTargets  WatchTargets  SettledTargets  RosterRevisions  CertificateIssued  TellAgain
-room → central   RoomStarted  HostUp  HostDown  TargetProgress  TargetEnded  TargetsEnded  TargetsReduced  Undelivered
-                 RenewCertificate
+                 GuardHosts
+room → central   RoomStarted  HostUp  HostDown  HolderSeen  TargetProgress  TargetEnded  TargetsEnded  TargetsReduced
+                 Undelivered  RenewCertificate
 room → viewers   LiveChunk  LiveDropped     (lossy: views only, never what is stored)
 """
 
@@ -13,7 +14,10 @@ __all__ = (
     "CancelTargets",
     "CertificateIssued",
     "Dispatch",
+    "GuardHosts",
+    "HolderSeen",
     "HostDown",
+    "HostGuard",
     "HostUp",
     "LiveChunk",
     "LiveDropped",
@@ -116,6 +120,21 @@ class AuditHead(Struct, frozen=True, array_like=True, tag=13):
     at_ms: int
 
 
+class HostGuard(Struct, frozen=True, array_like=True):
+    """How one agent's identity is guarded (`libstaragent.roles.guards` draws the states)."""
+
+    agent: str
+    state: str
+    keep: bytes
+    issued_after_s: int
+
+
+class GuardHosts(Struct, frozen=True, array_like=True, tag=15):
+    """Agents whose identity two machines have or had, and whom the room may let in."""
+
+    guards: tuple[HostGuard, ...]
+
+
 class RoomStarted(Struct, frozen=True, array_like=True, tag=16):
     """The room is new in memory: it needs its open dispatches again, and none of its hosts is up. `boot` is another at
     each start; said again by the same process, it corrects what central took for the present one.
@@ -142,6 +161,9 @@ class HostUp(Struct, frozen=True, array_like=True, tag=17, kw_only=True):
     at_ms: int
     boot: str = ""
     order: int = 0
+    # How many connections the agent ever made, and from when its certificate is (seconds since the epoch).
+    connects: int = 0
+    issued_s: int = 0
 
 
 class HostDown(Struct, frozen=True, array_like=True, tag=18):
@@ -153,6 +175,19 @@ class HostDown(Struct, frozen=True, array_like=True, tag=18):
     at_ms: int
     boot: str = ""
     order: int = 0
+
+
+class HolderSeen(Struct, frozen=True, array_like=True, tag=35, kw_only=True):
+    """Somebody with this agent's identity said HELLO and was not let in, because of its guard."""
+
+    agent: str
+    room: str
+    boot_nonce: bytes
+    connects: int
+    hostname: str
+    addresses: tuple[str, ...]
+    issued_s: int
+    at_ms: int
 
 
 class TargetProgress(Struct, frozen=True, array_like=True, tag=19):
@@ -238,11 +273,13 @@ Order = (
     | CertificateIssued
     | TellAgain
     | AuditHead
+    | GuardHosts
 )
 Report = (
     RoomStarted
     | HostUp
     | HostDown
+    | HolderSeen
     | TargetProgress
     | TargetEnded
     | TargetsEnded

@@ -47,6 +47,7 @@ from libstaragent.roles.agent_effects import (
     Log,
     Persist,
     ReadSpool,
+    Renew,
     StoreRoster,
     ToKeeper,
     Verifier,
@@ -337,6 +338,8 @@ class AgentCore:
                 self._repeat(now)
             case m.Refuse() | m.GoAway():
                 self.refused = message
+            case m.RenewNow():
+                self.effects.append(Renew())
             case m.Certificate():
                 self.effects.append(Install(message.pem, message.code))
             case _:
@@ -360,7 +363,10 @@ class AgentCore:
                 raise codes.ACT_UNSUPPORTED.error("the room gave the envelope another job's id")
             if not isinstance(envelope.act, Exec | ReadHeads):
                 raise codes.ACT_UNSUPPORTED.error(act_name(envelope.act))
-            if isinstance(envelope.act, Exec) and envelope.act.signed and self._signer is None:
+            # What a host witnesses is its own word or nothing.
+            wanted = isinstance(envelope.act, ReadHeads) or envelope.act.signed
+            sign = wanted or self._verifier.signs_results(envelope, now_ms)
+            if sign and self._signer is None and isinstance(envelope.act, Exec):
                 raise codes.RESULT_KEY_MISSING.error()
         except StarAgentError as error:
             result = failed_result(job, self._state_of(error.code), error.code.code, error.detail)
@@ -375,9 +381,7 @@ class AgentCore:
             return
         run = LocalRun("accepting", expires_ms=envelope.expires, envelope=envelope)
         run.stream = message.stream
-        # What a host witnesses is its own word or nothing.
-        wanted = isinstance(envelope.act, ReadHeads) or envelope.act.signed
-        run.sign = wanted or self._verifier.signs_results(envelope, now_ms)
+        run.sign = sign
         # A cancel that came first: the job is taken all the same, so that no restart finds it new.
         cancel = self._cancels.pop(job, None)
         run.cancelled = cancel is not None and self._may_cancel(cancel, run, now_ms)

@@ -10,6 +10,7 @@ __all__ = (
     "Log",
     "Persist",
     "ReadSpool",
+    "Renew",
     "StoreRoster",
     "ToKeeper",
     "Verifier",
@@ -74,6 +75,10 @@ class KeepHeads(Struct, frozen=True):
     heads: tuple[Head, ...]
 
 
+class Renew(Struct, frozen=True):
+    """Renew the certificate at once, and come back to the room with it."""
+
+
 class Log(Struct, frozen=True):
     """Say on the host that something was dropped, and why; the room may bring it about as often as it likes."""
 
@@ -81,7 +86,7 @@ class Log(Struct, frozen=True):
     detail: str
 
 
-Effect = Persist | ToKeeper | ReadSpool | Follow | StoreRoster | Install | KeepHeads | Log
+Effect = Persist | ToKeeper | ReadSpool | Follow | StoreRoster | Install | KeepHeads | Renew | Log
 
 
 class Verifier:

@@ -14,6 +14,8 @@ Rules
   `Decision.strange`, and the shell gives the job back with `restore`.
 
 Times are wall-clock ms by central's clock, except those inside results, which are the host's.
+
+The file is long because requests, reports and the clock decide about one table of jobs.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from libstaragent.model.result import failed_result
 from libstaragent.protocol import trunk as t
 from libstaragent.roles.central_plans import CentralPlans, Permit
 from libstaragent.roles.central_state import Decision, Ended, HostState, Job
+from libstaragent.roles.guards import GuardBook
 from libstaragent.roles.pacing import Past
 from libstaragent.security.acts import Cancel, Envelope, Exec, Member, TargetList, TargetRoot, act_name, is_host_act
 from libstaragent.security.envelope import open_signed
@@ -50,6 +53,7 @@ class CentralCore(CentralPlans):
     def __init__(self, *, verify: Callable[[Signed, int], Envelope], permit: Permit | None = None) -> None:
         super().__init__(verify=verify, permit=permit or _no_rules)
         self.hosts: dict[str, HostState] = {}
+        self.guards = GuardBook()
         self._boots: dict[str, str] = {}
         self._recent: OrderedDict[str, None] = OrderedDict()
         self._deadlines: list[tuple[int, str]] = []
@@ -155,6 +159,10 @@ class CentralCore(CentralPlans):
                 self._host_up(report, decision)
             elif isinstance(report, t.HostDown):
                 self._host_down(report, decision)
+            elif isinstance(report, t.HolderSeen):
+                changed = self.guards.knocked(report)
+                if changed is not None:
+                    decision.guards.append(changed)
             elif isinstance(report, t.Undelivered):
                 self._undelivered(report, now_ms, decision)
             elif isinstance(report, t.RoomStarted):
@@ -166,6 +174,7 @@ class CentralCore(CentralPlans):
         """End what is past its deadline, and let planned jobs go on. Call about once a second."""
         decision.now_ms = now_ms
         self._pace_all(now_ms, decision)
+        decision.guards.extend(self.guards.tick(self._connected, now_ms=now_ms))
         while self._deadlines and self._deadlines[0][0] <= now_ms:
             job = self.jobs.get(self._deadlines[0][1])
             if job is not None:
@@ -222,6 +231,8 @@ class CentralCore(CentralPlans):
                 if job.open == 1:
                     self._add(job)
         self._undo_plans(decision)
+        for changed in reversed(decision.guards):
+            self.guards.undo(changed)
         for job_id, signed, _ in decision.cancels:
             job = self.jobs.get(job_id)
             if job is not None and job.cancel is signed:
@@ -319,6 +330,13 @@ class CentralCore(CentralPlans):
             order=report.order,
         )
         decision.hosts.append(report)
+        changed = self.guards.host_up(report)
+        if changed is not None:
+            decision.guards.append(changed)
+
+    def _connected(self, agent: str) -> bytes | None:
+        host = self.hosts.get(agent)
+        return host.boot_nonce if host is not None and host.up else None
 
     def _host_down(self, report: t.HostDown, decision: Decision) -> None:
         host = self.hosts.get(report.agent)

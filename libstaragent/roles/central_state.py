@@ -13,6 +13,7 @@ from msgspec import Struct
 from libstaragent.jobs.states import is_terminal
 from libstaragent.model.result import TargetResult
 from libstaragent.protocol import trunk as t
+from libstaragent.roles.guards import Change
 from libstaragent.roles.pacing import Pacing, PauseEntry
 from libstaragent.security.acts import Envelope, Exec, Member, is_host_act, run_span_ms
 from libstaragent.security.signed import Signed
@@ -142,6 +143,7 @@ class Decision:
         "cancels",
         "ended",
         "finished",
+        "guards",
         "hosts",
         "new_jobs",
         "now_ms",
@@ -164,6 +166,7 @@ class Decision:
         self.finished: list[Job] = []
         self.pauses: list[PauseEntry] = []
         self.hosts: list[t.HostUp | t.HostDown] = []
+        self.guards: list[Change] = []
         self.settle: list[tuple[str, str, str]] = []
         self.orders: list[tuple[str, t.Order]] = []
         self.progress: list[tuple[str, str, str]] = []
@@ -176,4 +179,6 @@ class Decision:
     @property
     def writes(self) -> bool:
         """Whether there is something to commit."""
-        return bool(self.new_jobs or self.ended or self.amended or self.cancels or self.pauses or self.hosts)
+        return bool(
+            self.new_jobs or self.ended or self.amended or self.cancels or self.pauses or self.hosts or self.guards
+        )

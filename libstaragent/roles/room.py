@@ -37,6 +37,7 @@ from libstaragent.protocol.limits import (
     PROTOCOL_MIN,
 )
 from libstaragent.roles.admission import ADMIT_RATE, Admission
+from libstaragent.roles.room_guard import TRIAL_SECONDS, RoomGuards, barred
 from libstaragent.roles.room_outputs import RoomOutputs
 from libstaragent.roles.room_state import Link, OpenOrder, Pending
 from libstaragent.roles.seen import SeenOrders
@@ -86,6 +87,8 @@ class RoomCore:
         self._orders_due: Wheel[OpenOrder] = Wheel()
         self._cancels_due: Wheel[str] = Wheel()
         self._settling: dict[Link, None] = {}
+        self._guards = RoomGuards()
+        self._on_trial: dict[Link, None] = {}
         self._first_revision = 1
         self._revisions: tuple[Signed, ...] = ()
         self._audit = t.AuditHead(0, b"", 0)
@@ -100,9 +103,11 @@ class RoomCore:
 
     # Connections ---------------------------------------------------------------------------------------------------
 
-    def opened(self, agent: str, *, now: float) -> Link:
-        """A TLS connection of the agent that its certificate names; empty when it names none."""
-        link = Link(agent, now=now, heartbeat_ms=self._heartbeat_ms)
+    def opened(self, agent: str, *, now: float, issued_s: int = 0) -> Link:
+        """A TLS connection of the agent that its certificate names; empty when it names none. `issued_s` is from when
+        that certificate is, in seconds since the epoch.
+        """
+        link = Link(agent, now=now, heartbeat_ms=self._heartbeat_ms, issued_s=issued_s)
         self._watch_silence(link)
         return link
 
@@ -132,7 +137,7 @@ class RoomCore:
     def written(self, link: Link, *, now_ms: int) -> None:
         """Bytes were taken from the link: what waited for room may follow."""
         self._tell_rosters(link)
-        while link.waiting and self._has_room(link):
+        while link.waiting and not link.trial_until and self._has_room(link):
             job = link.waiting.popleft()
             pending = self._pending.get(link.agent, {}).get(job)
             if pending is not None:
@@ -142,6 +147,7 @@ class RoomCore:
         """The connection is gone."""
         self.dirty.pop(link, None)
         self._settling.pop(link, None)
+        self._on_trial.pop(link, None)
         self._links_due.discard(link, link.due_ms)
         link.connection.state = "closed"
         link.waiting.clear()
@@ -180,6 +186,9 @@ class RoomCore:
             case t.AuditHead():
                 # The bus may deliver an older one after a newer one.
                 self._audit = max(self._audit, order, key=lambda head: head.at_ms)
+            case t.GuardHosts():
+                for guard in order.guards:
+                    self._guard(guard, now_ms)
             case t.CertificateIssued():
                 link = self.links.get(order.agent)
                 if link is not None:
@@ -204,6 +213,10 @@ class RoomCore:
                 self._watch_silence(link)
         for link in list(self._settling):
             self._flush_settled(link)
+        for link in [link for link in self._on_trial if now >= link.trial_until]:
+            del self._on_trial[link]
+            link.trial_until = 0.0
+            self.written(link, now_ms=now_ms)
         for order in self._orders_due.due(now_ms):
             self._order_due(order, now_ms)
         if self._unknown:
@@ -274,9 +287,19 @@ class RoomCore:
             raise codes.VERSION_MISMATCH.error(
                 f"agent speaks {hello.protocol_min} to {hello.protocol_max}, room {PROTOCOL_MIN} to {PROTOCOL_MAX}"
             )
+        refusal = self._guards.refusal(link.agent, hello.boot_nonce, link.issued_s)
+        if refusal is not None:
+            error, retry_ms = refusal
+            self.reports.append(RoomGuards.seen(link.agent, self.room, hello, link.issued_s, now_ms))
+            self._drop(link, error.code.code, error.detail, now_ms, retry_ms)
+            return
         before = self.links.get(link.agent)
         if before is not None and before is not link:
+            if before.nonce != hello.boot_nonce:
+                link.trial_until = now + TRIAL_SECONDS
+                self._on_trial[link] = None
             self._drop(before, codes.REPLACED.code, "", now_ms)
+        link.nonce = hello.boot_nonce
         self.links[link.agent] = link
         link.up = True
         link.next_ping = now + self._heartbeat_ms / 1000
@@ -303,10 +326,15 @@ class RoomCore:
                 at_ms=now_ms,
                 boot=self._boot,
                 order=self._next_order(),
+                connects=hello.connects,
+                issued_s=link.issued_s,
             )
         )
         if self._audit.seq:
             self._ping(link, now_ms)
+        if self._guards.must_renew(link.agent, link.issued_s):
+            self._renewed.pop(link.agent, None)
+            self._send(link, m.RenewNow())
         link.told = hello.roster
         self._tell_rosters(link)
         for job, pending in list(self._pending.get(link.agent, {}).items()):
@@ -333,6 +361,9 @@ class RoomCore:
                 # The cancel overtook it.
                 self.reports.append(t.TargetEnded(agent, TargetResult(job=job, state="cancelled", ran="no")))
                 continue
+            if self._guards.barred(agent) and not dispatch.again:
+                self.reports.append(barred(agent, job))
+                continue
             if orders is None:
                 orders = self._pending[agent] = {}
             pending = orders[job] = Pending(order, proof)
@@ -353,7 +384,7 @@ class RoomCore:
 
     def _offer(self, link: Link, job: str, pending: Pending, now_ms: int) -> None:
         """Deliver now, or in its turn; after the roster, which the order may need."""
-        if link.waiting or link.told < self._newest_revision or not self._has_room(link):
+        if link.waiting or link.trial_until or link.told < self._newest_revision or not self._has_room(link):
             link.waiting.append(job)
         else:
             self._deliver(link, job, pending, now_ms)
@@ -361,6 +392,8 @@ class RoomCore:
     def _deliver(self, link: Link, job: str, pending: Pending, now_ms: int) -> None:
         if pending.told is not None:
             # Its result is on its way to the store. A host that refused it may not remember; it must not run now.
+            return
+        if pending.fixed and pending.nonce != link.nonce:
             return
         if not pending.sent and now_ms >= pending.order.dispatch.expires_ms:
             # One that was sent is sent again even so: the agent has it and says what became of it, or refuses it.
@@ -373,6 +406,7 @@ class RoomCore:
             pending.sent = True
             pending.order.unsent.discard(link.agent)
             self.reports.append(t.TargetProgress(link.agent, job, "sent", now_ms))
+        pending.nonce = link.nonce
         self._send(link, m.Run(job, pending.order.dispatch.signed, pending.proof, stream))
         cancel = self._cancels.get(job)
         if cancel is not None:
@@ -523,13 +557,29 @@ class RoomCore:
         link.connection.state = "closed"
         self.closing.append(link)
 
-    def _drop(self, link: Link, code: str, detail: str, now_ms: int) -> None:
+    def _guard(self, guard: t.HostGuard, now_ms: int) -> None:
+        """Central decided about an identity that two machines may have."""
+        agent = guard.agent
+        self._guards.take(guard)
+        if not self._guards.barred(agent):
+            return
+        for job, pending in list(self._pending.get(agent, {}).items()):
+            pending.fixed = True
+            if not pending.sent:
+                self._forget(agent, job)
+                self.reports.append(barred(agent, job))
+        link = self.links.get(agent)
+        refusal = self._guards.refusal(agent, b"", 0)
+        if link is not None and refusal is not None:
+            self._drop(link, refusal[0].code.code, "", now_ms, refusal[1])
+
+    def _drop(self, link: Link, code: str, detail: str, now_ms: int, retry_ms: int | None = None) -> None:
         """Say why, then close."""
         state = link.connection.state
         if state in ("opening", "waiting"):
-            self._send(link, m.Refuse(code, detail, REFUSED_RETRY_MS))
+            self._send(link, m.Refuse(code, detail, REFUSED_RETRY_MS if retry_ms is None else retry_ms))
         elif state == "open":
-            self._send(link, m.GoAway(code, DROPPED_RETRY_MS))
+            self._send(link, m.GoAway(code, DROPPED_RETRY_MS if retry_ms is None else retry_ms))
         if link.agent and not link.up and link.agent not in self.links:
             # It never came up: the operator sees why all the same.
             self._tell_down(link, code, now_ms)

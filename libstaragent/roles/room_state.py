@@ -16,28 +16,36 @@ from libstaragent.security.membership import Proof
 
 
 class Link:
-    """One agent's connection. `shell` is the shell's own: what it writes to."""
+    """One agent's connection. `shell` is the shell's own: what it writes to. `issued_s` is from when its certificate
+    is; until `trial_until` nothing is delivered on it (`room_guard`).
+    """
 
     __slots__ = (
         "agent",
         "code",
         "connection",
         "due_ms",
+        "issued_s",
         "next_ping",
         "next_stream",
+        "nonce",
         "settled",
         "shell",
         "streams",
         "told",
+        "trial_until",
         "up",
         "waiting",
     )
 
-    def __init__(self, agent: str, *, now: float, heartbeat_ms: int) -> None:
+    def __init__(self, agent: str, *, now: float, heartbeat_ms: int, issued_s: int = 0) -> None:
         self.agent = agent
         self.connection = Connection(ROOM, now=now, heartbeat_ms=heartbeat_ms)
         self.code = ""
         self.up = False
+        self.issued_s = issued_s
+        self.nonce = b""
+        self.trial_until = 0.0
         self.next_ping = 0.0
         self.due_ms = 0
         self.next_stream = 1
@@ -63,9 +71,11 @@ class OpenOrder:
 
 
 class Pending:
-    """One target that is not settled."""
+    """One target that is not settled. `nonce` is of the agent's process that it was last sent to; `fixed`: to that one
+    it may be sent again, and to no other, because another may be another machine.
+    """
 
-    __slots__ = ("order", "proof", "sent", "stream", "told", "watch")
+    __slots__ = ("fixed", "nonce", "order", "proof", "sent", "stream", "told", "watch")
 
     def __init__(self, order: OpenOrder, proof: Proof | None) -> None:
         self.order = order
@@ -75,3 +85,5 @@ class Pending:
         self.sent = order.dispatch.again
         self.watch = order.dispatch.watch
         self.stream = 0
+        self.nonce = b""
+        self.fixed = False

@@ -36,6 +36,7 @@ from libstaragent.security.acts import (
     Put,
     ReadHeads,
     ReadSpool,
+    ResolveClone,
     Resume,
     Schedule,
     TargetList,
@@ -85,6 +86,8 @@ MAX_ROOT_TARGETS = 1_000_000
 MAX_EXPRESSION_BYTES = 4096
 ROOT_BYTES = 32
 BOOT_NONCE_BYTES = 16
+# What a HELLO may carry.
+MAX_NONCE_BYTES = 64
 MAX_TOKEN_USES = 10_000
 MAX_TOKEN_TTL_MS = 24 * 3_600_000
 MAX_PATTERN_BYTES = 256
@@ -123,6 +126,10 @@ def check_envelope(envelope: Envelope) -> None:
             _need(ids.is_ulid(act.job), "job is not a ULID")
         case ReadHeads():
             pass
+        case ResolveClone():
+            _need(ids.is_agent_id(act.host), "host is not an agent's id")
+            _need(act.keep is None or 0 < len(act.keep) <= MAX_NONCE_BYTES, "keep is not a nonce")
+            _need(envelope.targets is None, "targets do not belong to a resolution")
         case IssueToken():
             _check_issue_token(act)
             _need(envelope.targets is None, "targets do not belong to a token")

@@ -29,6 +29,7 @@ __all__ = (
     "Put",
     "ReadHeads",
     "ReadSpool",
+    "ResolveClone",
     "Resume",
     "Schedule",
     "TargetList",
@@ -219,9 +220,19 @@ class IssueToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
     labels: dict[str, str] = {}
 
 
+class ResolveClone(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="act", tag="resolve_clone"):
+    """Say which of the machines that have one identity is the host: an act towards central.
+
+    `host` is the agent's id, `keep` the nonce of the machine that goes on, None for the one that was seen first last.
+    """
+
+    host: str
+    keep: bytes | None = None
+
+
 # What becomes a job: each host named in the envelope ends in one named state.
 HostAct = Exec | Put | Fetch | Schedule | Unschedule | PauseSchedule | ReadHeads
-Act = HostAct | ReadSpool | Cancel | Pause | Resume | IssueToken
+Act = HostAct | ReadSpool | Cancel | Pause | Resume | IssueToken | ResolveClone
 Targets = TargetList | TargetRoot
 
 _HOST_ACTS = (Exec, Put, Fetch, Schedule, Unschedule, PauseSchedule, ReadHeads)
@@ -254,6 +265,8 @@ def act_text(act: Act) -> str:
             return act_name(act)
         case ReadSpool() | Cancel() | Pause() | Resume():
             return f"{act_name(act)} {act.job}"
+        case ResolveClone():
+            return f"{act_name(act)} {act.host}"
         case IssueToken():
             return f"{act_name(act)} for room {act.room}"
 

@@ -55,7 +55,7 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One act, or the end of a job.
 
     Attributes:
-        act: the envelope's act (`act_name`), or login, enrol, roster, revoke, end, checkpoint, refusals.
+        act: the envelope's act (`act_name`), or login, enrol, roster, revoke, quarantine, end, checkpoint, refusals.
         outcome: accepted, refused or ended.
         code, detail: why it was refused; the detail names the rule where one said no.
         operator: who, as claimed.

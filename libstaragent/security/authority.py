@@ -42,6 +42,7 @@ from libstaragent.security.acts import (
     Put,
     ReadHeads,
     ReadSpool,
+    ResolveClone,
     Resume,
     Schedule,
     TargetList,
@@ -68,9 +69,10 @@ _ROLE_FOR: dict[type[Act], str] = {
     Pause: "operator",
     Resume: "operator",
     IssueToken: "admin",
+    ResolveClone: "admin",
 }
 # Acts towards central alone.
-_NOT_FOR_HOSTS = (IssueToken, Pause, Resume)
+_NOT_FOR_HOSTS = (IssueToken, Pause, ResolveClone, Resume)
 
 _STATE_OF: dict[str, TerminalState] = {
     codes.SIGNATURE_INVALID.code: "bad_signature",

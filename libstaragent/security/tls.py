@@ -26,6 +26,7 @@ __all__ = (
     "client_context",
     "contact_context",
     "is_clock_failure",
+    "peer_certificate",
     "peer_identity",
     "room_context",
     "trusted_ca",
@@ -135,6 +136,14 @@ def peer_identity(connection: ssl.SSLSocket | ssl.SSLObject) -> tuple[str, str]:
 
     :raises Denied: it has shown none, or one that names no agent.
     """
+    return peer_certificate(connection)[:2]
+
+
+def peer_certificate(connection: ssl.SSLSocket | ssl.SSLObject) -> tuple[str, str, int]:
+    """The same, and from when the certificate is, in seconds since the epoch.
+
+    :raises Denied: as `peer_identity`.
+    """
     certificate = connection.getpeercert() or {}
     names = cast("tuple[tuple[str, str], ...]", certificate.get("subjectAltName", ()))
     if len(names) != 1 or names[0][0] != "URI" or not names[0][1].startswith(_URI):
@@ -142,7 +151,7 @@ def peer_identity(connection: ssl.SSLSocket | ssl.SSLObject) -> tuple[str, str]:
     room, _, agent = names[0][1].removeprefix(_URI).partition("/")
     if not ids.is_room_name(room) or not ids.is_agent_id(agent):
         raise codes.PEER_IDENTITY.error()
-    return agent, room
+    return agent, room, ssl.cert_time_to_seconds(cast(str, certificate["notBefore"]))
 
 
 def _show(context: ssl.SSLContext, certificate: Path, key: Path) -> None:

@@ -277,6 +277,17 @@ class _GoesOnDespiteFailures(CentralCore):
             job.pacing.failed = failed
 
 
+class _TakesRestartsForDoubles(CentralCore):
+    def _host_up(self, report: t.HostUp, decision: Decision) -> None:
+        # As if the number on the host's disk were the process's own.
+        began = self._began.setdefault((report.agent, report.boot_nonce), report.connects)
+        super()._host_up(msgspec.structs.replace(report, connects=report.connects - began + 1), decision)
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._began: dict[tuple[str, bytes], int] = {}
+
+
 BUGS: dict[str, PlantedBug] = {
     "release-before-started": PlantedBug(
         "the keeper opens the gate before `started` is on disk", Cores(keeper=_ReleasesBeforeStarted)
@@ -352,5 +363,8 @@ BUGS: dict[str, PlantedBug] = {
     ),
     "failures-not-counted": PlantedBug(
         "a timeout is no failure to the rule that stops a plan", Cores(central=_GoesOnDespiteFailures)
+    ),
+    "restarts-are-doubles": PlantedBug(
+        "a host that restarted is taken for two machines", Cores(central=_TakesRestartsForDoubles)
     ),
 }

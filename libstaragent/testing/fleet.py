@@ -88,6 +88,11 @@ class _Host:
         self.offline = False
         self.lost = False
 
+    def count_connect(self) -> int:
+        """The number of the next connection, which the host keeps on its disk."""
+        self.connects += 1
+        return self.connects
+
 
 class Fleet:
     """See the module."""
@@ -171,7 +176,6 @@ class Fleet:
         """Start the host's agent on its journal, unless it runs."""
         if not host.lost and (host.agent is None or not host.agent.alive):
             self.referee.note(host.machine.name, "agent starts")
-            host.connects += 1
             host.agent = AgentProcess(
                 self.clock,
                 self.random,
@@ -181,7 +185,7 @@ class Fleet:
                 dial=lambda agent: self._dial(host, agent),
                 keeper_of=lambda: host.keeper if host.keeper is not None and host.keeper.alive else None,
                 on_settled=lambda job: self._settled(job, host.machine.name),
-                connects=host.connects,
+                count_connect=host.count_connect,
                 verifier=self.trust.verifier(self.members[host.machine.name]),
             )
 

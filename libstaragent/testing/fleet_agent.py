@@ -45,7 +45,7 @@ class AgentProcess(SimProcess):
         dial: Callable[[AgentProcess], MemoryTransport | None],
         keeper_of: Callable[[], KeeperProcess | None],
         on_settled: Callable[[str], None],
-        connects: int,
+        count_connect: Callable[[], int],
         verifier: Verifier,
     ) -> None:
         super().__init__(clock)
@@ -55,7 +55,7 @@ class AgentProcess(SimProcess):
         self._dial = dial
         self._keeper_of = keeper_of
         self._on_settled = on_settled
-        self._connects = connects
+        self._count_connect = count_connect
         self._transport: MemoryTransport | None = None
         self._keeper: KeeperProcess | None = None
         self._keeper_at = 0.0
@@ -65,7 +65,7 @@ class AgentProcess(SimProcess):
             verifier=verifier,
             state_of=terminal_state,
             version="0",
-            boot_nonce=b"boot",
+            boot_nonce=random.randbytes(16),
             hostname=machine.name,
             addresses=(),
             facts={},
@@ -93,8 +93,7 @@ class AgentProcess(SimProcess):
         self._transport = transport
         transport.on_data = self._received
         transport.on_lost = self._lost
-        self._connects += 1
-        self.core.connected(connects=self._connects, now=self.clock.now, now_ms=self.clock.now_ms)
+        self.core.connected(connects=self._count_connect(), now=self.clock.now, now_ms=self.clock.now_ms)
         self._pump()
 
     def _received(self, data: bytes) -> None:

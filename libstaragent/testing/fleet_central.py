@@ -232,6 +232,9 @@ class CentralProcess(SimProcess):
             else:
                 self._referee.breaks("no host knows a job that is not stored", f"{report.result.job}")
 
+        for changed in decision.guards:
+            self._referee.breaks("no single host is taken for two", f"{changed.agent}: {changed.guard.finding}")
+
     def _tick_core(self, decision: Decision, _answers: list[Answer], _deliveries: list[SimDelivery]) -> None:
         self.core.tick(now_ms=self.clock.now_ms, decision=decision)
 

@@ -80,6 +80,9 @@ class SimStore:
             self._referee.breaks("nothing is written about a job that is not stored", ", ".join(sorted(unknown)))
             return
         for _id, signed, _ in decision.cancels:
+            if _id not in self.jobs:
+                self._referee.breaks("what is cancelled is stored", _id)
+                continue
             stored = self.jobs[_id]
             if stored.cancel is None:
                 stored.cancel, stored.cancelled_at = signed, self._clock.now

@@ -9,12 +9,19 @@ from __future__ import annotations
 __all__ = ("HostsApi",)
 
 import asyncio
+import logging
 from bisect import bisect_right
 
 from agentd.central.api.call import Call, Reply
+from agentd.central.audit import Claim, act_entry
 from agentd.central.service import Central
-from libstaragent import targets
+from agentd.store.ops import InsertAudit
+from libstaragent import codes, targets
 from libstaragent.model.api import HostPage, Resolved
+from libstaragent.security.acts import ResolveClone, act_name
+from libstaragent.security.signed import MAX_JSON, signed_from_json
+
+log = logging.getLogger("agentd.central")
 
 DEFAULT_PAGE = 1000
 # About 500 bytes of JSON a host: the fleet of 10,000 in one answer of 5 MB, which a console asks for once.
@@ -43,6 +50,25 @@ class HostsApi:
         """GET /v1/hosts/{id}"""
         hosts = self._central.hosts
         return Reply(hosts.view(hosts.find(call.part("id"))))
+
+    async def choose(self, call: Call) -> Reply:
+        """POST /v1/hosts/{id}/choose"""
+        central = self._central
+        signed = signed_from_json(await call.body(MAX_JSON))
+        call.claim = Claim(signed)
+        now_ms = central.now_ms()
+        envelope = central.trust.verify(signed, now_ms)
+        act = envelope.act
+        record = central.hosts.find(call.part("id"))
+        if not isinstance(act, ResolveClone) or act.host != record.id:
+            raise codes.ACT_UNSUPPORTED.error(f"{act_name(act)} does not resolve {record.name}")
+        guards = central.core.guards
+        audited = InsertAudit(act_entry(envelope, signed, source=call.address, subject=record.id), now_ms)
+        await central.guard(lambda: guards.resolve(record.id, act.keep or b"", now_ms=now_ms), audited)
+        log.warning(
+            "%s resolved host %s: %s", envelope.operator, record.name, "newest" if act.keep is None else act.keep.hex()
+        )
+        return Reply(central.hosts.view(record))
 
     async def resolve(self, call: Call) -> Reply:
         """GET /v1/resolve"""

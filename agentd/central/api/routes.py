@@ -148,6 +148,11 @@ def table(
             summary="One host, by id or name", gives=api.HostView, refusals=(codes.HOST_UNKNOWN,),
         ),
         Route(
+            method="POST", path="/v1/hosts/{id}/choose", handler=hosts.choose, authority="envelope",
+            summary="Which of the machines that have one identity is the host", takes=(Signed,), gives=api.HostView,
+            refusals=(*ENVELOPE, codes.HOST_UNKNOWN, codes.HOLDER_UNKNOWN, codes.NOT_QUARANTINED),
+        ),
+        Route(
             method="GET", path="/v1/resolve", handler=hosts.resolve, authority="reader",
             summary="The hosts that an expression means now", gives=api.Resolved,
             parameters=(Parameter("targets", "the expression", required=True),),

@@ -13,8 +13,20 @@ def add_looking(commands: Commands) -> None:
     console.add_argument("--theme", metavar="NAME", default="star-dark", help="one of themes/ (star-dark)")
     fleet_options(console)
 
-    hosts = command(commands, "hosts", "opsconsole.cli.hosts", "list hosts, or those that EXPR means")
-    hosts.add_argument("expression", metavar="EXPR", nargs="?")
+    hosts = command(
+        commands,
+        "hosts",
+        "opsconsole.cli.hosts",
+        "list hosts, or those that EXPR means; resolve a host whose identity two machines have",
+        description="List hosts, or those that EXPR means.\n\n"
+        "  opsconsole hosts 'web*'\n"
+        "  opsconsole hosts resolve NAME [--keep NONCE]     of two machines with one identity, keep one; the other is\n"
+        "                                                   refused from then on and must join anew (role admin)",
+    )
+    hosts.add_argument("what", metavar="EXPR | resolve NAME", nargs="*")
+    hosts.add_argument(
+        "--keep", metavar="NONCE", default="newest", help="resolve: the one that goes on (newest: first seen last)"
+    )
     json_option(hosts)
     fleet_options(hosts)
 
