@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -41,11 +41,17 @@ from libstaragent.model.api import (
     Outcomes,
     OutputView,
     Session,
+    TargetPage,
     TargetView,
     TokenIssued,
 )
+from libstaragent.model.gathered import ReducedView
 from libstaragent.security.acts import Act, Exec, Member
 from libstaragent.security.roster import Roster
+
+if TYPE_CHECKING:
+    from libstaragent.jobs.folding import Group, GroupDiff
+
 
 T = TypeVar("T")
 
@@ -100,9 +106,9 @@ class Job:
         """The job as it is now."""
         return self._call(self._job.view)
 
-    def events(self) -> JobEvents:
-        """Live events from now until the job's end."""
-        return JobEvents(self._call, self._job.events())
+    def events(self, *, output: bool = True) -> JobEvents:
+        """Live events from now until the job's end; with live output unless `output` is off."""
+        return JobEvents(self._call, self._job.events(output=output))
 
     def targets(self, *, state: str | None = None, output: bool = False) -> tuple[TargetView, ...]:
         """All targets of the job, or those in `state`; with `output` what is kept of their output comes along."""
@@ -119,6 +125,22 @@ class Job:
     def verify(self, targets: Sequence[TargetView] | None = None) -> tuple[Verdict, ...]:
         """How far the results of the job's ended targets, or of those `targets`, are their hosts' own word."""
         return self._call(lambda: self._job.verify(targets))
+
+    def page(self, *, after: str | None, state: str | None = None, output: bool = False) -> TargetPage:
+        """A page of `targets`, of those after the agent `after`; its `next` begins the one that follows."""
+        return self._call(lambda: self._job.page(after=after, state=state, output=output))
+
+    def fold(self, *, similar: bool = False) -> tuple[Group, ...]:
+        """The ended targets in groups of identical outputs, or of similar ones, the largest first."""
+        return self._call(lambda: self._job.fold(similar=similar))
+
+    def diff(self) -> tuple[GroupDiff, ...]:
+        """Each group of identical outputs but the largest, compared with the largest."""
+        return self._call(self._job.diff)
+
+    def reduced(self) -> ReducedView:
+        """What the rooms have made of the outputs so far."""
+        return self._call(self._job.reduced)
 
     def cancel(self) -> JobView:
         """Asks every target that has not ended to stop."""
@@ -222,6 +244,7 @@ class Fleet:
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         stdin: bytes = b"",
+        reduce: str = "",
         signed: bool = False,
     ) -> Job:
         """Runs a command on the hosts that `targets` means; see the other `Fleet.run`."""
@@ -238,6 +261,7 @@ class Fleet:
                 env=env,
                 stdin=stdin,
                 signed=signed,
+                reduce=reduce,
             )
         )
         return Job(self._call, job)
@@ -253,6 +277,7 @@ class Fleet:
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         stdin: bytes = b"",
+        reduce: str = "",
         signed: bool = False,
     ) -> Exec:
         """The act of running a command; see `run`."""
@@ -266,6 +291,7 @@ class Fleet:
             env=env,
             stdin=stdin,
             signed=signed,
+            reduce=reduce,
         )
 
     def sign(

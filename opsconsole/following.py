@@ -6,7 +6,7 @@ named.
 
 from __future__ import annotations
 
-__all__ = ("Following", "Watcher")
+__all__ = ("Ending", "Following", "Watcher")
 
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -45,6 +45,37 @@ class Watcher(Protocol):
     def target(self, target: TargetView) -> None: ...
 
     def job(self, job: JobView) -> None: ...
+
+
+class Ending:
+    """One job waited for without its output: hosts need not send any; `run` returns when it has ended."""
+
+    def __init__(
+        self,
+        job: Job,
+        *,
+        on_target: Callable[[TargetView], None] = lambda target: None,
+        on_lost: Callable[[StarAgentError], None] | None = None,
+    ) -> None:
+        self.view = job.submitted
+        self.ended: dict[str, TargetView] = {}
+        self._job = job
+        self._on_target = on_target
+        self._on_lost = on_lost
+
+    async def run(self) -> None:
+        events = self._job.events(output=False)
+        events.on_lost = self._on_lost
+        try:
+            async for event in events:
+                if isinstance(event, TargetChanged):
+                    self._on_target(event.target)
+                    if is_terminal(event.target.state) and not event.target.amendment:
+                        self.ended[event.target.agent] = event.target
+            self.view = events.job
+        finally:
+            with anyio.CancelScope(shield=True):
+                await events.aclose()
 
 
 class Following:

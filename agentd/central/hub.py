@@ -32,10 +32,11 @@ MAX_SUBSCRIBERS = 512
 class Subscription:
     """One reader. Await `ready`, then `take`."""
 
-    __slots__ = ("_events", "_output_bytes", "_wake", "closed", "dropped", "job")
+    __slots__ = ("_events", "_output_bytes", "_wake", "closed", "dropped", "job", "output")
 
-    def __init__(self, job: str | None) -> None:
+    def __init__(self, job: str | None, *, output: bool) -> None:
         self.job = job
+        self.output = output
         self.dropped = 0
         self.closed = False
         self._events: list[Event] = []
@@ -86,21 +87,22 @@ class Hub:
     def __len__(self) -> int:
         return self._count
 
-    def subscribe(self, job: str | None = None) -> Subscription:
-        """A reader of the whole fleet's events, or of one job's and its live output.
+    def subscribe(self, job: str | None = None, *, output: bool = True) -> Subscription:
+        """A reader of the whole fleet's events, or of one job's and, with `output`, of its live output.
 
         :raises ResourceShort: there are too many.
         """
         if len(self) >= MAX_SUBSCRIBERS:
             raise codes.TOO_MANY_READERS.error(f"at most {MAX_SUBSCRIBERS}")
-        subscription = Subscription(job)
+        subscription = Subscription(job, output=output and job is not None)
         self._count += 1
         if job is None:
             self._everything.add(subscription)
         else:
             readers = self._by_job.setdefault(job, set())
+            watched = self.watched(job)
             readers.add(subscription)
-            if len(readers) == 1:
+            if output and not watched:
                 self.on_watch(job, True)
         return subscription
 
@@ -114,8 +116,10 @@ class Hub:
         self._count -= 1
         if job is None:
             return
-        if not readers and self._by_job.pop(job, None) is not None:
+        if subscription.output and not self.watched(job):
             self.on_watch(job, False)
+        if not readers:
+            self._by_job.pop(job, None)
 
     def close(self) -> None:
         """The process stops: every reader's stream ends after what is kept for it."""
@@ -128,13 +132,15 @@ class Hub:
 
     def watched(self, job: str) -> bool:
         """Whether anybody reads the live output of this job."""
-        return job in self._by_job
+        return any(reader.output for reader in self._by_job.get(job, ()))
 
     def publish(self, event: Event, job: str | None = None) -> None:
         """To everyone whom it concerns; live output goes to the readers of its job only."""
+        live = isinstance(event, OutputLive)
         for subscription in self._by_job.get(job, ()) if job is not None else ():
-            self._offer(subscription, event)
-        if not isinstance(event, OutputLive):
+            if subscription.output or not live:
+                self._offer(subscription, event)
+        if not live:
             for subscription in self._everything:
                 self._offer(subscription, event)
 

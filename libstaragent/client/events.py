@@ -54,10 +54,13 @@ PAGE = 1000
 class JobEvents:
     """An asynchronous iterator over one job's events. Close it with `aclose` if it is left before its end."""
 
-    def __init__(self, transport: Transport, job: JobView, *, forget: Callable[[JobEvents], None]) -> None:
+    def __init__(
+        self, transport: Transport, job: JobView, *, forget: Callable[[JobEvents], None], output: bool = True
+    ) -> None:
         self._transport = transport
         self._job = job
         self._forget = forget
+        self._output = output
         self._states: dict[tuple[str, bool], str] = {}
         self._pending: deque[Event] = deque()
         self._response: httpx.Response | None = None
@@ -107,7 +110,9 @@ class JobEvents:
             await self._read_stored()
             return
         if self._messages is None:
-            response = await self._transport.open_stream(f"/v1/jobs/{self._job.id}/events")
+            response = await self._transport.open_stream(
+                f"/v1/jobs/{self._job.id}/events", output=None if self._output else 0
+            )
             self._response = response
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
                 raise codes.CENTRAL_ANSWER.error("the event stream is none")

@@ -249,6 +249,7 @@ class Fleet:
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         stdin: bytes = b"",
+        reduce: str = "",
         signed: bool = False,
     ) -> Job:
         """Runs a command on the hosts that `targets` means.
@@ -257,6 +258,8 @@ class Fleet:
         :param ttl: seconds within which a host may begin: 10, in the `background` an hour.
         :param shell: `argv` is one line for /bin/sh.
         :param user: the user on the host to run as; None is the agent's own.
+        :param reduce: a reducer (`libstaragent.jobs.reduce`) that the rooms apply to stdout: `Job.reduced` has what it
+            gives, and the outputs themselves stay on the hosts.
         :param signed: each host signs its result, and `Job.verify` judges them.
         :raises NotFound: a host that is named is not there, or nothing matches; nothing was sent.
         :raises StarAgentError: what cannot be signed, or what central refuses.
@@ -271,6 +274,7 @@ class Fleet:
             env=env,
             stdin=stdin,
             signed=signed,
+            reduce=reduce,
         )
         members = await self.resolve(targets)
         _, submission = await self.sign(act, expression=targets, members=members, ttl=ttl, background=background)
@@ -287,6 +291,7 @@ class Fleet:
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         stdin: bytes = b"",
+        reduce: str = "",
         signed: bool = False,
     ) -> Exec:
         """The act of running a command; see `run`."""
@@ -300,6 +305,7 @@ class Fleet:
             stdin=stdin,
             timeout_ms=int((pace.timeout if timeout is None else timeout) * 1000),
             signed=signed,
+            reduce=reduce,
         )
 
     async def sign(
@@ -420,9 +426,9 @@ class Fleet:
         """
         return fleet_events(self.transport)
 
-    def open_events(self, job: JobView) -> JobEvents:
+    def open_events(self, job: JobView, *, output: bool = True) -> JobEvents:
         """The events of `job`; `Job.events` is the usual way."""
-        events = JobEvents(self.transport, job, forget=self._streams.discard)
+        events = JobEvents(self.transport, job, forget=self._streams.discard, output=output)
         self._streams.add(events)
         return events
 

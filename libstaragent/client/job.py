@@ -6,10 +6,10 @@ result is only given for a job that has ended; a host is named by its name or by
 
 from __future__ import annotations
 
-__all__ = ("HostOutput", "Job", "JobResult")
+__all__ = ("HostOutput", "Job", "JobResult", "target_pages")
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
@@ -23,6 +23,10 @@ from libstaragent.client.verification import Verdict, judge
 from libstaragent.errors import StarAgentError
 from libstaragent.jobs.states import TERMINAL, exit_status
 from libstaragent.model.api import JobView, OutputView, TargetPage, TargetView
+from libstaragent.model.gathered import ReducedView
+
+if TYPE_CHECKING:
+    from libstaragent.jobs.folding import Group, GroupDiff
 
 # A result brings the outputs along up to so many targets, 20 MB at most; of larger jobs they are read host by host.
 MAX_WHOLE_TARGETS = 100
@@ -90,7 +94,7 @@ class _Owner(Protocol):
     transport: Transport
     context: Context
 
-    def open_events(self, job: JobView) -> JobEvents: ...
+    def open_events(self, job: JobView, *, output: bool = True) -> JobEvents: ...
 
     async def cancel_job(self, job: str) -> JobView: ...
 
@@ -112,27 +116,24 @@ class Job:
         """The job as it is now."""
         return await self._owner.transport.get(f"/v1/jobs/{self.id}", JobView)
 
-    def events(self) -> JobEvents:
-        """Live events from now until the job's end; see `JobEvents`."""
-        return self._owner.open_events(self.submitted)
+    def events(self, *, output: bool = True) -> JobEvents:
+        """Live events from now until the job's end; see `JobEvents`. Hosts send live output only to who wants it."""
+        return self._owner.open_events(self.submitted, output=output)
 
     async def targets(self, *, state: str | None = None, output: bool = False) -> tuple[TargetView, ...]:
         """All targets of the job, or those in `state`; with `output` what is kept of their output comes along."""
-        found: list[TargetView] = []
-        after: str | None = None
-        while True:
-            page = await self._owner.transport.get(
-                f"/v1/jobs/{self.id}/targets",
-                TargetPage,
-                state=state,
-                output=1 if output else None,
-                after=after,
-                limit=PAGE_WITH_OUTPUT if output else PAGE,
-            )
-            found.extend(page.targets)
-            after = page.next
-            if after is None:
-                return tuple(found)
+        return tuple([target async for page in target_pages(self, state=state, output=output) for target in page])
+
+    async def page(self, *, after: str | None, state: str | None = None, output: bool = False) -> TargetPage:
+        """A page of `targets`, of those after the agent `after`; its `next` begins the one that follows."""
+        return await self._owner.transport.get(
+            f"/v1/jobs/{self.id}/targets",
+            TargetPage,
+            state=state,
+            output=1 if output else None,
+            after=after,
+            limit=PAGE_WITH_OUTPUT if output else PAGE,
+        )
 
     async def stored_output(self, host: str) -> OutputView:
         """What is kept of one target's output, as records; of what came later, if something did.
@@ -149,6 +150,31 @@ class Job:
         :raises Conflict: TARGET_OPEN, it has not ended.
         """
         return HostOutput(tuple(output_pieces(await self.stored_output(host))))
+
+    async def fold(self, *, similar: bool = False) -> tuple[Group, ...]:
+        """The ended targets in groups of identical outputs, or of similar ones, the largest first.
+
+        :raises StarAgentError: central refuses, or cannot be reached.
+        """
+        from libstaragent.client.folded import folded  # late: most programs fold nothing
+
+        return await folded(self, similar=similar)
+
+    async def diff(self) -> tuple[GroupDiff, ...]:
+        """Each group of identical outputs but the largest, compared with the largest.
+
+        :raises StarAgentError: central refuses, or cannot be reached.
+        """
+        from libstaragent.client.folded import compared  # late: most programs fold nothing
+
+        return await compared(await self.fold())
+
+    async def reduced(self) -> ReducedView:
+        """What the rooms have made of the outputs so far; of all, once the job has ended.
+
+        :raises Conflict: NOT_REDUCED, the job was run without a reducer.
+        """
+        return await self._owner.transport.get(f"/v1/jobs/{self.id}/reduced", ReducedView)
 
     async def verify(self, targets: Sequence[TargetView] | None = None) -> tuple[Verdict, ...]:
         """How far the results of the job's ended targets, or of those `targets` of it, are their hosts' own word.
@@ -202,3 +228,16 @@ class Job:
             tuple(target for target in targets if not target.amendment),
             tuple(target for target in targets if target.amendment),
         )
+
+
+async def target_pages(
+    job: Job, *, state: str | None = None, output: bool = False
+) -> AsyncGenerator[tuple[TargetView, ...], None]:
+    """The targets of `Job.targets` page by page, for whoever cannot hold all outputs."""
+    after: str | None = None
+    while True:
+        page = await job.page(after=after, state=state, output=output)
+        yield page.targets
+        after = page.next
+        if after is None:
+            return

@@ -57,6 +57,12 @@ TARGETS_CHANGED = Code(
     "the hosts sent along are not those that were signed",
     "Resolve the targets and sign again; nothing was sent to anyone.",
 )
+NOT_REDUCED = Code(
+    "SA-2260",
+    "not_reduced",
+    "the job was run without a reducer",
+    "Run it with --reduce NAME, or look at its outputs: `opsconsole jobs output JOB --fold`.",
+)
 STATE_IN_USE = Code(
     "SA-2210",
     "state_in_use",

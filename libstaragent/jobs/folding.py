@@ -16,7 +16,7 @@ Not here: fetching outputs, printing. Rules: what was cut is always told; every 
 
 from __future__ import annotations
 
-__all__ = ("Group", "GroupDiff", "Printed", "diff", "fold", "fold_similar", "text_lines")
+__all__ = ("Group", "GroupDiff", "Printed", "content_digest", "diff", "fold", "fold_similar", "text_lines")
 
 import difflib
 import re
@@ -158,13 +158,17 @@ def _end(one: Printed) -> tuple[object, ...]:
 
 
 def _identity(one: Printed) -> object:
-    output = one.output
-    # Where nothing was cut head and tail are one text, and where that was parted does not count.
-    parts = [_text(one, stream) for stream in _STREAMS]
-    if output.omitted:
-        parts = [_stream(data, stream) for data in (output.head, output.tail) for stream in _STREAMS]
     lengths = (one.stdout_bytes, one.stderr_bytes, one.stdout_sha256, one.stderr_sha256)
-    return (*_end(one), output.omitted, _digest(parts), *lengths)
+    return (*_end(one), one.output.omitted, content_digest(one.output), *lengths)
+
+
+def content_digest(output: Output) -> bytes:
+    """The same for outputs whose streams have the same bytes, wherever they were parted and however they were mixed."""
+    parts = [_stream(data, stream) for data in (output.head, output.tail) for stream in _STREAMS]
+    if not output.omitted:
+        # Head and tail are one text.
+        parts = [parts[0] + parts[2], parts[1] + parts[3]]
+    return _digest(parts)
 
 
 def _likeness(one: Printed) -> object:

@@ -27,6 +27,8 @@ __all__ = (
     "Part",
     "Reducer",
     "counts",
+    "counts_state",
+    "is_reducer",
     "merge",
     "pack_part",
     "parse_reducer",
@@ -44,6 +46,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from libstaragent import codes
+from libstaragent.errors import StarAgentError
 from libstaragent.model.result import Output, TargetResult, Whole, records
 
 NAMES = ("count", "sort-merge", "sum", "top-n", "uniq-count")
@@ -104,6 +107,15 @@ _encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(Part)
 
 
+def is_reducer(text: str) -> bool:
+    """Whether `text` names a reducer of this version."""
+    try:
+        parse_reducer(text)
+    except StarAgentError:
+        return False
+    return True
+
+
 def parse_reducer(text: str) -> Reducer:
     """The reducer that `text` names.
 
@@ -119,7 +131,12 @@ def parse_reducer(text: str) -> Reducer:
 
 def counts(result: TargetResult) -> bool:
     """Whether a result takes part at all: its command ran to an end of its own."""
-    return result.state in ("ok", "exit_nonzero")
+    return counts_state(result.state)
+
+
+def counts_state(state: str) -> bool:
+    """The same by its state alone."""
+    return state in ("ok", "exit_nonzero")
 
 
 def reduce_output(reducer: Reducer, output: Output | None) -> Part:

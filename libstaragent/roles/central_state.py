@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from libstaragent.jobs.reduce import is_reducer
 from libstaragent.jobs.states import is_terminal
 from libstaragent.model.result import TargetResult
 from libstaragent.protocol import trunk as t
@@ -55,7 +56,9 @@ class Job:
         self.id = envelope.id
         self.operator = envelope.operator
         self.envelope = envelope
-        self.reduce = envelope.act.reduce if isinstance(envelope.act, Exec) else ""
+        named = envelope.act.reduce if isinstance(envelope.act, Exec) else ""
+        # One that only another version knows is none here: outputs travel whole then.
+        self.reduce = named if is_reducer(named) else ""
         self.signed = signed
         self.source = source
         self.rule = ""

@@ -36,6 +36,7 @@ def command_of(options: Namespace) -> Exec:
     :raises UsageError: there is no command, or two.
     """
     from libstaragent.client.fleet import Fleet
+    from opsconsole.cli.reduce import reducer_of
 
     words: list[str] = options.command_words
     if options.shell is not None:
@@ -53,6 +54,7 @@ def command_of(options: Namespace) -> Exec:
         cwd=options.cwd,
         env=variables(options.env, "--env"),
         stdin=_standard_input(options.stdin),
+        reduce=reducer_of(options),
         signed=options.signed,
     )
 
@@ -73,13 +75,14 @@ def variables(pairs: Sequence[str], option: str) -> dict[str, str]:
 
 async def _run(options: Namespace) -> int:
     from libstaragent.jobs.states import exit_status
-    from opsconsole.cli.follow import Left, follow
+    from opsconsole.cli.follow import Left
+    from opsconsole.cli.gathering import check_gathering, follow_as_asked, show_gathered
     from opsconsole.cli.lines_json import json_line
     from opsconsole.cli.signatures import doubts_of
     from opsconsole.cli.summary import summary
-    from opsconsole.cli.watchers import watcher_for
     from opsconsole.config import fleet_of
 
+    check_gathering(options)
     act = command_of(options)
     async with fleet_of(options) as fleet:
         members = await fleet.resolve(options.targets)
@@ -95,14 +98,14 @@ async def _run(options: Namespace) -> int:
         if options.background:
             sys.stdout.write(json_line("job", job.submitted) if options.json else f"{job.id}\n")
             return 0
-        watcher = watcher_for(options, job.id, [member.name for member in members])
         try:
-            view, targets = await follow(job, watcher)
+            view, targets = await follow_as_asked(job, options, [member.name for member in members])
         except Left:
             narrate(f"left; see later: opsconsole jobs show {job.id}")
             return CANCELLED_AND_LEFT
         doubts = await doubts_of(job, needed=True) if options.signed else []
-    status = exit_status(view.counts) or (1 if doubts else 0)
+        incomplete = await show_gathered(job, options)
+    status = exit_status(view.counts) or (1 if doubts else 0) or incomplete
     if options.json:
         sys.stdout.write(json_line("result", job=view.id, targets=view.targets, counts=view.counts, exit_status=status))
     else:

@@ -5,9 +5,10 @@ Rules: the first Ctrl-C asks the fleet to cancel the job and goes on to its end,
 
 from __future__ import annotations
 
-__all__ = ("Left", "follow")
+__all__ = ("Left", "follow", "follow_end")
 
 import signal
+from collections.abc import Callable
 
 import anyio
 
@@ -15,7 +16,7 @@ from libstaragent.client.job import Job
 from libstaragent.errors import StarAgentError
 from libstaragent.model.api import JobView, TargetView
 from opsconsole.cli.failure import describe, narrate
-from opsconsole.following import Following, Watcher
+from opsconsole.following import Ending, Following, Watcher
 
 
 class Left(Exception):
@@ -28,7 +29,15 @@ async def follow(job: Job, watcher: Watcher) -> tuple[JobView, list[TargetView]]
     :raises StarAgentError: central refuses, or cannot be reached any more.
     :raises Left: Ctrl-C, twice.
     """
-    followed = Following(job, watcher, on_lost=lambda error: _tell_lost(job, error))
+    return await _follow(job, Following(job, watcher, on_lost=lambda error: _tell_lost(job, error)))
+
+
+async def follow_end(job: Job, on_target: Callable[[TargetView], None]) -> tuple[JobView, list[TargetView]]:
+    """The same, without their output; `on_target` hears of each as it moves on."""
+    return await _follow(job, Ending(job, on_target=on_target, on_lost=lambda error: _tell_lost(job, error)))
+
+
+async def _follow(job: Job, followed: Following | Ending) -> tuple[JobView, list[TargetView]]:
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
         with anyio.CancelScope() as reading:

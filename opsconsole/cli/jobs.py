@@ -113,11 +113,17 @@ async def _output(fleet: Fleet, options: Namespace) -> int:
     from libstaragent.client.output import output_pieces
     from libstaragent.model.api import OutputView
     from opsconsole.cli.failure import usage
+    from opsconsole.cli.gathering import check_gathering, gathers, show_gathered
     from opsconsole.cli.watchers import watcher_for
 
     if options.raw and options.host is None:
         raise usage("--raw is for one host: name it after the job")
+    check_gathering(options)
     job = await fleet.job(options.job)
+    if gathers(options):
+        if options.host is not None:
+            raise usage("one host is neither folded nor reduced: name only the job")
+        return await show_gathered(job, options)
     if options.host is not None:
         stored = await job.stored_output(options.host)
         watcher = watcher_for(options, job.id, [options.host])
@@ -137,6 +143,12 @@ async def _output(fleet: Fleet, options: Namespace) -> int:
     return 0
 
 
+async def _reduced(fleet: Fleet, options: Namespace) -> int:
+    from opsconsole.cli.reduce import show_reduced
+
+    return await show_reduced(await fleet.job(options.job), as_json=options.json)
+
+
 async def _cancel(fleet: Fleet, options: Namespace) -> int:
     from opsconsole.cli.failure import narrate
     from opsconsole.cli.lines_json import json_line
@@ -149,7 +161,7 @@ async def _cancel(fleet: Fleet, options: Namespace) -> int:
     return 0
 
 
-_VERBS = {"list": _list, "show": _show, "output": _output, "cancel": _cancel}
+_VERBS = {"list": _list, "show": _show, "output": _output, "reduced": _reduced, "cancel": _cancel}
 
 
 def _moment(time_ms: int) -> str:

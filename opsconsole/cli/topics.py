@@ -43,7 +43,23 @@ In a tie the first of 64, 4, 3, 5, 2, 1 counts.
   control characters are never obeyed. What was not kept is named: `[4096 bytes omitted]`.
 
   --raw     the bytes of one host as they were
-  --json    one JSON object a line: events job, target, output, gap, result
+  --json    one JSON object a line: events job, target, output, gap, group, reduced, result
+
+  At the end of exec, and of an old job with jobs output JOB:
+
+  --fold          identical outputs once, with the hosts that printed them; the largest group first
+  --fold=similar  also those that differ only in numbers, words with digits, and the host's own name
+  --diff          the largest group, and how each other differs from it
+
+  exec --reduce NAME lets the rooms send only what they make of stdout; the outputs themselves do not travel:
+
+  count       how many lines           uniq-count  each line and how often, most first
+  sum         the sum of the numbers   top-n:N     the N most frequent lines
+  sort-merge  all lines, sorted
+
+  --reduce 'sort | uniq -c' runs a command here, with the stdout of all hosts as its input. A single word is a
+  reducer's name and nothing else; --reduce-command CMD is always a command. Only hosts whose command ended with an exit
+  status and whose output was kept whole count; what does not is said on stderr, and the exit status is then at least 1.
 
   Colours only on a terminal, and not with NO_COLOR.
 """,

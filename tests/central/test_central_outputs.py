@@ -10,7 +10,7 @@ import msgspec
 from libstaragent import codes
 from libstaragent.jobs.kept_output import pack_output
 from libstaragent.jobs.reduce import merge, pack_part, parse_reducer, read_part, reduce_output
-from libstaragent.model import api
+from libstaragent.model import api, gathered
 from libstaragent.model.result import Output, TargetResult, encode_records, records
 from libstaragent.protocol import trunk as t
 from libstaragent.security.acts import Exec, TargetList
@@ -134,3 +134,63 @@ async def test_a_reducer_that_nobody_knows_is_refused(stack: Any, refused: Refus
     act = Exec(argv=("true",), reduce="sort")
     signed = stack.people.sign(stack.people.envelope(act, TargetList("*", tuple(members))))
     refused(await stack.post("/v1/jobs", signed), codes.REDUCER_UNKNOWN, 422)
+
+
+async def view(stack: Any, job: str, what: str, kind: type, **parameters: Any) -> Any:
+    await stack.log_in()
+    response = await stack.get(f"/v1/jobs/{job}/{what}", **parameters)
+    assert response.status_code == 200, response.text
+    return msgspec.json.decode(response.content, type=kind)
+
+
+async def test_a_reduction_is_told_with_all_that_is_not_in_it(stack: Any) -> None:
+    job, agents = await submitted(stack, *(f"web{number:02}" for number in range(1, 6)), reduce="top-n:1")
+    first, second, failed, cut, still_open = agents
+    reduced = pack_part(
+        merge(
+            [
+                reduce_output(LINES, Output(encode_records([(1, b"up\nup\n")]))),
+                reduce_output(LINES, Output(encode_records([(1, b"down\n")]))),
+            ]
+        )
+    )
+    stack.room.report(t.TargetsReduced(job, reduced, ((first, lean(job), DIGEST), (second, lean(job), DIGEST))))
+    stack.room.report(t.TargetsEnded(b"", None, 0, ((failed, lean(job, state="signalled", signal=9)),)))
+    gone = Output(omitted=77)
+    part = pack_part(reduce_output(LINES, gone))
+    stack.room.report(t.TargetsReduced(job, part, ((cut, lean(job, output=gone), DIGEST),)))
+    await stack.room.until(settled(stack, job, [first, second, failed, cut]))
+    found = await view(stack, job, "reduced", gathered.ReducedView)
+    assert (found.reducer, found.targets, found.open, found.hosts, found.uncounted) == ("top-n:1", 5, 1, 2, 2)
+    assert (found.cut_hosts, found.cut_bytes, found.lines, found.left_out, found.more_rows) == (1, 77, 3, 0, 1)
+    assert found.rows == (gathered.ReducedLine(2, b"up"),)
+    assert stack.central.job(job).states[still_open] == "queued"
+
+
+async def test_a_job_without_a_reducer_has_no_reduction(stack: Any, refused: Refused) -> None:
+    job, _ = await submitted(stack, "web01")
+    await stack.log_in()
+    refused(await stack.get(f"/v1/jobs/{job}/reduced"), codes.NOT_REDUCED, 409)
+    refused(await stack.get("/v1/jobs/nonsense/reduced"), codes.JOB_UNKNOWN, 404)
+
+
+async def test_ended_targets_are_folded_by_what_they_printed(stack: Any) -> None:
+    job, agents = await submitted(stack, *(f"web{number:02}" for number in range(1, 6)))
+    parted = pack_output(Output(encode_records([(1, b"the "), (1, b"same\n")])))
+    stack.room.report(
+        t.TargetsEnded(DIGEST, BODY, 0, ((agents[0], lean(job)),)),
+        t.TargetsEnded(*parted, 0, ((agents[1], lean(job)),)),
+        t.TargetsEnded(DIGEST, BODY, 0, ((agents[2], lean(job, state="exit_nonzero", exit_status=3)),)),
+        t.TargetsEnded(b"", None, 0, ((agents[3], lean(job, stdout_bytes=0)),)),
+    )
+    await stack.room.until(settled(stack, job, agents[:4]))
+    found = await view(stack, job, "folded", gathered.FoldedView)
+    assert found.open == 1
+    assert [(group.hosts, group.state, group.exit_status) for group in found.groups] == [
+        ("web[01-02]", "ok", 0),
+        ("web03", "exit_nonzero", 3),
+        ("web04", "ok", 0),
+    ]
+    assert isinstance(found.groups[0].output, api.OutputView) and found.groups[2].output is None
+    few = await view(stack, job, "folded", gathered.FoldedView, limit=1)
+    assert (len(few.groups), few.more_groups, few.more_hosts) == (1, 2, 2)

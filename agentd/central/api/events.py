@@ -49,7 +49,7 @@ class EventsApi:
         )
         if not known:
             raise codes.JOB_UNKNOWN.error(job_id[:100])
-        subscription = self._hub.subscribe(job_id)
+        subscription = self._hub.subscribe(job_id, output=call.number("output", 1, low=0, high=1) == 1)
         live = self._central.job(job_id)
         view = await asyncio.to_thread(self._history.job_view, job_id) if live is None else job_view(live)
         if view is not None and view.finished_ms is not None:

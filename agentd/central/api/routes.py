@@ -21,10 +21,11 @@ from agentd.central.api.events import EventsApi
 from agentd.central.api.hosts import HostsApi
 from agentd.central.api.jobs import JobsApi
 from agentd.central.api.outcomes import OutcomesApi
+from agentd.central.api.outputs import OutputsApi
 from agentd.central.api.system import SystemApi
 from libstaragent import codes
 from libstaragent.errors import Code
-from libstaragent.model import api
+from libstaragent.model import api, gathered
 from libstaragent.security.login import Challenge
 from libstaragent.security.signed import Signed
 
@@ -73,6 +74,7 @@ def table(
     system: SystemApi,
     outcomes: OutcomesApi,
     audit: AuditApi,
+    outputs: OutputsApi,
 ) -> tuple[Route, ...]:
     """The API. The first path is the one that is asked most."""
     return (
@@ -114,6 +116,17 @@ def table(
             refusals=(codes.JOB_UNKNOWN, codes.HOST_UNKNOWN, codes.TARGET_OPEN),
         ),
         Route(
+            method="GET", path="/v1/jobs/{id}/folded", handler=outputs.folded, authority="reader",
+            summary="The ended targets of a job in groups of identical outputs, the largest first",
+            gives=gathered.FoldedView, parameters=(Parameter("limit", "at most so many groups", "integer"),),
+            refusals=(codes.JOB_UNKNOWN,),
+        ),
+        Route(
+            method="GET", path="/v1/jobs/{id}/reduced", handler=outputs.reduced, authority="reader",
+            summary="What the rooms have made of the outputs so far", gives=gathered.ReducedView,
+            refusals=(codes.JOB_UNKNOWN, codes.NOT_REDUCED),
+        ),
+        Route(
             method="POST", path="/v1/jobs/{id}/cancel", handler=jobs.cancel, authority="envelope",
             summary="Cancel a job", takes=(api.JobSubmission, Signed), gives=api.JobAnswer, status=202,
             refusals=(*ENVELOPE, codes.JOB_UNKNOWN),
@@ -132,6 +145,7 @@ def table(
         Route(
             method="GET", path="/v1/jobs/{id}/events", handler=events.job, authority="reader",
             summary="What happens in one job, its live output included", gives=api.EventBatch,
+            parameters=(Parameter("output", "0: without live output, which hosts then need not send", "integer"),),
             media="text/event-stream", refusals=(codes.JOB_UNKNOWN, codes.TOO_MANY_READERS),
         ),
         Route(

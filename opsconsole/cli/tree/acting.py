@@ -6,7 +6,15 @@ __all__ = ("add_acting",)
 
 import argparse
 
-from opsconsole.cli.tree.shared import Commands, command, fleet_options, json_option, positive, seconds
+from opsconsole.cli.tree.shared import (
+    Commands,
+    command,
+    fleet_options,
+    gathering_options,
+    json_option,
+    positive,
+    seconds,
+)
 
 _EXIT_STATUSES = """exit status: 0 all ok, 1 some failed, 2 some unreachable or lost, 3 unknown host or no target,
 4 denied, 5 cancelled, 64 usage"""
@@ -23,6 +31,12 @@ def _what_to_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cwd", metavar="DIR", help="run in this directory of the host")
     parser.add_argument("--env", metavar="K=V", action="append", default=[], help="set a variable; may be repeated")
     parser.add_argument("--signed", action="store_true", help="let each host sign its result, and judge what they say")
+    parser.add_argument(
+        "--reduce",
+        metavar="REDUCER|CMD",
+        help="count, sum, uniq-count, top-n:N, sort-merge in the rooms; or a command here: `opsconsole help output`",
+    )
+    parser.add_argument("--reduce-command", metavar="CMD", help="run CMD here, with the stdout of all hosts as input")
     parser.add_argument("words", metavar="ARGV", nargs="*", help="after --")
 
 
@@ -39,6 +53,7 @@ def add_acting(commands: Commands) -> None:
     )
     _what_to_run(execute)
     execute.add_argument("--raw", action="store_true", help="one host's bytes as they are, without prefix")
+    gathering_options(execute)
     execute.add_argument("--yes", action="store_true", help="do not ask before running on many hosts")
     json_option(execute)
     fleet_options(execute)

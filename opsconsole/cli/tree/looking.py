@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ("add_looking",)
 
-from opsconsole.cli.tree.shared import Commands, command, fleet_options, json_option, positive
+from opsconsole.cli.tree.shared import Commands, command, fleet_options, gathering_options, json_option, positive
 
 
 def add_looking(commands: Commands) -> None:
@@ -41,9 +41,14 @@ def add_looking(commands: Commands) -> None:
     output.add_argument("job", metavar="JOB")
     output.add_argument("host", metavar="HOST", nargs="?")
     output.add_argument("--raw", action="store_true", help="one host's bytes as they were, without prefix")
+    gathering_options(output)
+    output.add_argument("--reduce-command", metavar="CMD", help="run CMD here, with the stdout of all hosts as input")
+    output.set_defaults(reduce=None, background=False)
+    reduced = verbs.add_parser("reduced", help="what the rooms have made of the outputs, of a job with --reduce")
+    reduced.add_argument("job", metavar="JOB")
     cancel = verbs.add_parser("cancel", help="stop a job on every host that has not ended")
     cancel.add_argument("job", metavar="JOB")
-    for verb in (listing, show, output, cancel):
+    for verb in (listing, show, output, reduced, cancel):
         json_option(verb)
         fleet_options(verb)
 

@@ -5,7 +5,17 @@ Rules: argparse and nothing else is imported; a usage error ends with 64 (sysexi
 
 from __future__ import annotations
 
-__all__ = ("USAGE", "Commands", "Parser", "command", "fleet_options", "json_option", "positive", "seconds")
+__all__ = (
+    "USAGE",
+    "Commands",
+    "Parser",
+    "command",
+    "fleet_options",
+    "gathering_options",
+    "json_option",
+    "positive",
+    "seconds",
+)
 
 import argparse
 import sys
@@ -61,6 +71,18 @@ def fleet_options(parser: argparse.ArgumentParser, *, key: bool = True) -> None:
 def json_option(parser: argparse.ArgumentParser) -> None:
     """For programs that read us."""
     parser.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
+
+
+def gathering_options(parser: argparse.ArgumentParser) -> None:
+    """How the outputs of many hosts are shown together."""
+    parser.add_argument(
+        "--fold",
+        nargs="?",
+        const="identical",
+        choices=("identical", "similar"),
+        help="outputs in groups: identical ones, or with =similar those that differ in numbers and names only",
+    )
+    parser.add_argument("--diff", action="store_true", help="groups of outputs, each compared with the largest")
 
 
 def positive(text: str) -> int:
