@@ -46,7 +46,7 @@ from libstaragent.model.api import (
     TokenIssued,
 )
 from libstaragent.model.gathered import ReducedView
-from libstaragent.security.acts import Act, Exec, Member
+from libstaragent.security.acts import Act, Exec, Member, Plan
 from libstaragent.security.roster import Roster
 
 if TYPE_CHECKING:
@@ -145,6 +145,14 @@ class Job:
     def cancel(self) -> JobView:
         """Asks every target that has not ended to stop."""
         return self._call(self._job.cancel)
+
+    def pause(self) -> JobView:
+        """Begins on no further host of a planned job; what runs goes on."""
+        return self._call(self._job.pause)
+
+    def resume(self) -> JobView:
+        """Goes on with a planned job that is paused, or that waits at the end of a wave."""
+        return self._call(self._job.resume)
 
     def result(self) -> JobResult:
         """Waits for the job's end and gives it."""
@@ -246,6 +254,12 @@ class Fleet:
         stdin: bytes = b"",
         reduce: str = "",
         signed: bool = False,
+        waves: str | Sequence[int | str] | None = None,
+        window: int | None = None,
+        max_failures: int | str | None = None,
+        wait: float = 0.0,
+        confirm_waves: bool = False,
+        life: float | None = None,
     ) -> Job:
         """Runs a command on the hosts that `targets` means; see the other `Fleet.run`."""
         job = self._call(
@@ -262,9 +276,39 @@ class Fleet:
                 stdin=stdin,
                 signed=signed,
                 reduce=reduce,
+                waves=waves,
+                window=window,
+                max_failures=max_failures,
+                wait=wait,
+                confirm_waves=confirm_waves,
+                life=life,
             )
         )
         return Job(self._call, job)
+
+    @staticmethod
+    def plan(
+        count: int,
+        *,
+        waves: str | Sequence[int | str] | None = None,
+        window: int | None = None,
+        max_failures: int | str | None = None,
+        wait: float = 0.0,
+        confirm_waves: bool = False,
+        ttl: float | None = None,
+        background: bool = False,
+    ) -> Plan | None:
+        """The plan for `count` hosts, None where nothing of one is asked for; see `run`."""
+        return awaited_fleet.Fleet.plan(
+            count,
+            waves=waves,
+            window=window,
+            max_failures=max_failures,
+            wait=wait,
+            confirm_waves=confirm_waves,
+            ttl=ttl,
+            background=background,
+        )
 
     @staticmethod
     def command(
@@ -302,10 +346,14 @@ class Fleet:
         members: Sequence[Member] | None = None,
         ttl: float | None = None,
         background: bool = False,
+        plan: Plan | None = None,
+        life: float | None = None,
     ) -> tuple[str, JobSubmission]:
         """The id of the act and what to submit for it, now or by other means until it expires."""
         return self._call(
-            lambda: self._fleet.sign(act, expression=expression, members=members, ttl=ttl, background=background)
+            lambda: self._fleet.sign(
+                act, expression=expression, members=members, ttl=ttl, background=background, plan=plan, life=life
+            )
         )
 
     def submit(self, submission: JobSubmission) -> Job:

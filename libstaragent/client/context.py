@@ -29,6 +29,10 @@ CONTEXT_VARIABLE = "OPSCONSOLE_CONTEXT"
 MAX_CONTEXT_BYTES = 64 * 1024
 
 
+# More hosts than an envelope lists by name are more than one reads over before pressing return.
+CONFIRM_ABOVE = 16
+
+
 class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where a fleet is.
 
@@ -38,6 +42,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         ca: the fleet's CA, PEM; no other is believed.
         operator: the name in the roster under which this person signs.
         key_file: where the operator's seed is; empty for the OS keyring.
+        confirm_above: on more hosts than this a command line asks for their exact number.
     """
 
     api: str
@@ -45,6 +50,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ca: str
     operator: str
     key_file: str = ""
+    confirm_above: int = CONFIRM_ABOVE
 
     def key_store(self) -> KeyStore:
         """Where the operator's key is kept."""
@@ -114,5 +120,7 @@ def _check(context: Context, file: Path) -> None:
         raise codes.CONTEXT_INVALID.error(f"{file}: api is not an address such as https://central:7070")
     if not ids.is_fingerprint(context.fleet):
         raise codes.CONTEXT_INVALID.error(f"{file}: fleet is not a fingerprint, 64 hex digits")
+    if context.confirm_above < 0:
+        raise codes.CONTEXT_INVALID.error(f"{file}: confirm_above is negative")
     if not ids.is_user_name(context.operator):
         raise codes.CONTEXT_INVALID.error(f"{file}: operator is not a name")

@@ -44,6 +44,7 @@ from libstaragent.client.events import JobEvents
 from libstaragent.client.fleet_events import fleet_events
 from libstaragent.client.job import Job
 from libstaragent.client.known_hosts import KnownHosts, known_hosts_path
+from libstaragent.client.plans import in_order, plan_for
 from libstaragent.client.session import Login, session_path
 from libstaragent.client.submission import BACKGROUND, FOREGROUND, Signer, check_meant, shell_argv
 from libstaragent.client.transport import READ_SECONDS, Transport
@@ -65,7 +66,7 @@ from libstaragent.model.api import (
 )
 from libstaragent.model.ids import ULID_RANDOM_BYTES
 from libstaragent.security.act_limits import MAX_LISTED_TARGETS
-from libstaragent.security.acts import Act, Exec, IssueToken, Member, ResolveClone
+from libstaragent.security.acts import Act, Exec, IssueToken, Member, Plan, ResolveClone
 from libstaragent.security.envelope import open_signed
 from libstaragent.security.roster import Roster, RosterChain
 from libstaragent.security.signing import public_key
@@ -251,6 +252,12 @@ class Fleet:
         stdin: bytes = b"",
         reduce: str = "",
         signed: bool = False,
+        waves: str | Sequence[int | str] | None = None,
+        window: int | None = None,
+        max_failures: int | str | None = None,
+        wait: float = 0.0,
+        confirm_waves: bool = False,
+        life: float | None = None,
     ) -> Job:
         """Runs a command on the hosts that `targets` means.
 
@@ -261,6 +268,12 @@ class Fleet:
         :param reduce: a reducer (`libstaragent.jobs.reduce`) that the rooms apply to stdout: `Job.reduced` has what it
             gives, and the outputs themselves stay on the hosts.
         :param signed: each host signs its result, and `Job.verify` judges them.
+        :param waves: begin on so many hosts, then on more, in the order of their names: ``"1,10%,100%"``.
+        :param window: begin on no more than so many at once; `ttl` counts from each host's turn.
+        :param max_failures: begin on no further host once more than so many, or ``"5%"``, have not ended ok.
+        :param wait: seconds of rest between waves.
+        :param confirm_waves: wait after each wave but the last for `Job.resume`.
+        :param life: seconds after which no further host is begun on; long enough for the plan if None.
         :raises NotFound: a host that is named is not there, or nothing matches; nothing was sent.
         :raises StarAgentError: what cannot be signed, or what central refuses.
         """
@@ -277,8 +290,53 @@ class Fleet:
             reduce=reduce,
         )
         members = await self.resolve(targets)
-        _, submission = await self.sign(act, expression=targets, members=members, ttl=ttl, background=background)
+        plan = self.plan(
+            len(members),
+            waves=waves,
+            window=window,
+            max_failures=max_failures,
+            wait=wait,
+            confirm_waves=confirm_waves,
+            ttl=ttl,
+            background=background,
+        )
+        _, submission = await self.sign(
+            act,
+            expression=targets,
+            members=members if plan is None else in_order(members),
+            ttl=ttl,
+            background=background,
+            plan=plan,
+            life=life,
+        )
         return await self.submit(submission)
+
+    @staticmethod
+    def plan(
+        count: int,
+        *,
+        waves: str | Sequence[int | str] | None = None,
+        window: int | None = None,
+        max_failures: int | str | None = None,
+        wait: float = 0.0,
+        confirm_waves: bool = False,
+        ttl: float | None = None,
+        background: bool = False,
+    ) -> Plan | None:
+        """The plan for `count` hosts, None where nothing of one is asked for; see `run`.
+
+        :raises UsageError: it makes no plan.
+        """
+        pace = BACKGROUND if background else FOREGROUND
+        return plan_for(
+            count,
+            waves=waves,
+            window=window,
+            max_failures=max_failures,
+            wait=wait,
+            confirm=confirm_waves,
+            turn=pace.ttl if ttl is None else ttl,
+        )
 
     @staticmethod
     def command(
@@ -316,8 +374,12 @@ class Fleet:
         members: Sequence[Member] | None = None,
         ttl: float | None = None,
         background: bool = False,
+        plan: Plan | None = None,
+        life: float | None = None,
     ) -> tuple[str, JobSubmission]:
-        """The id of the act and what to submit for it, now or by other means until it expires."""
+        """The id of the act and what to submit for it, now or by other means until it expires. A plan begins on
+        `members` in their order, within `life` seconds.
+        """
         signer = await self._signing()
         pace = BACKGROUND if background else FOREGROUND
         return signer.order(
@@ -327,6 +389,8 @@ class Fleet:
             random=os.urandom(ULID_RANDOM_BYTES),
             expression=expression,
             members=members,
+            plan=plan,
+            life=life,
         )
 
     async def submit(self, submission: JobSubmission) -> Job:
@@ -451,6 +515,16 @@ class Fleet:
         signer = await self._signing()
         submission = signer.cancel(job, now_ms=_now_ms(), random=os.urandom(ULID_RANDOM_BYTES))
         path = f"/v1/jobs/{_segment(job)}/cancel"
+        answer = await self.transport.post(
+            path, msgspec.json.encode(submission.envelope), JobAnswer, seconds=READ_SECONDS
+        )
+        return answer.job
+
+    async def pause_job(self, job: str, paused: bool) -> JobView:
+        """Pauses `job` or goes on with it; `Job.pause` and `Job.resume` are the usual way."""
+        signer = await self._signing()
+        submission = signer.pause(job, paused=paused, now_ms=_now_ms(), random=os.urandom(ULID_RANDOM_BYTES))
+        path = f"/v1/jobs/{_segment(job)}/{'pause' if paused else 'resume'}"
         answer = await self.transport.post(
             path, msgspec.json.encode(submission.envelope), JobAnswer, seconds=READ_SECONDS
         )

@@ -70,7 +70,7 @@ class JobResult(Struct, frozen=True):
     @property
     def exit_status(self) -> int:
         """What `opsconsole exec` ends with."""
-        return exit_status(self.job.counts)
+        return exit_status(self.job.counts, stopped=self.job.stopped)
 
     @property
     def ok(self) -> bool:
@@ -97,6 +97,8 @@ class _Owner(Protocol):
     def open_events(self, job: JobView, *, output: bool = True) -> JobEvents: ...
 
     async def cancel_job(self, job: str) -> JobView: ...
+
+    async def pause_job(self, job: str, paused: bool) -> JobView: ...
 
     async def result_keys(self, agents: Sequence[str]) -> tuple[KnownHosts, Mapping[str, str]]: ...
 
@@ -206,6 +208,20 @@ class Job:
         :raises StarAgentError: central refuses it.
         """
         return await self._owner.cancel_job(self.id)
+
+    async def pause(self) -> JobView:
+        """Begins on no further host of a planned job; what runs goes on.
+
+        :raises Conflict: NOTHING_HELD, all of its hosts have been begun on.
+        """
+        return await self._owner.pause_job(self.id, True)
+
+    async def resume(self) -> JobView:
+        """Goes on with a planned job that is paused, or that waits at the end of a wave.
+
+        :raises Conflict: NOTHING_HELD, all of its hosts have been begun on.
+        """
+        return await self._owner.pause_job(self.id, False)
 
     async def result(self) -> JobResult:
         """Waits for the job's end and gives it.

@@ -6,18 +6,33 @@ in the envelope, more are a Merkle root there and travel beside it; a default st
 
 from __future__ import annotations
 
-__all__ = ("BACKGROUND", "FOREGROUND", "Pace", "Signer", "check_meant", "shell_argv")
+__all__ = ("BACKGROUND", "FOREGROUND", "Pace", "Signer", "check_meant", "shell_argv", "unsigned")
 
 from collections.abc import Sequence
 
 from msgspec import Struct
 
 from libstaragent import codes
+from libstaragent.client.plans import plan_life
 from libstaragent.model.api import JobSubmission
 from libstaragent.model.host import HostFacts
 from libstaragent.model.ids import new_ulid
 from libstaragent.security.act_limits import MAX_LISTED_TARGETS
-from libstaragent.security.acts import Act, Cancel, Envelope, Member, TargetList, TargetRoot, Targets
+from libstaragent.security.acts import (
+    Act,
+    Cancel,
+    Envelope,
+    Exec,
+    Fetch,
+    Member,
+    Pause,
+    Plan,
+    Put,
+    Resume,
+    TargetList,
+    TargetRoot,
+    Targets,
+)
 from libstaragent.security.envelope import sign
 from libstaragent.security.membership import root
 from libstaragent.security.roster import Roster
@@ -63,29 +78,71 @@ class Signer:
         random: bytes,
         expression: str = "",
         members: Sequence[Member] | None = None,
+        plan: Plan | None = None,
+        life: float | None = None,
     ) -> tuple[str, JobSubmission]:
-        """The id of the new act, and what to submit for it. `random` is 10 bytes; `members` None for an act on none.
+        """The id of the new act, and what to submit for it. `random` is 10 bytes; `members` None for an act on none;
+        a planned one holds for `life` seconds.
 
         :raises ProtocolError: a field is out of its bounds; the detail names it.
         """
-        identity = new_ulid(now_ms, random)
-        targets, beside = _targets(expression, members)
-        envelope = Envelope(
-            id=identity,
-            fleet=self.roster.fleet,
+        envelope = unsigned(
+            act,
             operator=self.operator,
-            act=act,
-            targets=targets,
-            issued=now_ms,
-            not_before=now_ms,
-            expires=now_ms + int(min(ttl + CLOCK_SLACK, LONGEST_LIFE) * 1000),
-            roster=self.roster.revision,
+            roster=self.roster,
+            ttl=ttl,
+            now_ms=now_ms,
+            random=random,
+            expression=expression,
+            members=members,
+            plan=plan,
+            life=life,
         )
-        return identity, JobSubmission(sign(envelope, self._seed), beside, int(ttl * 1000))
+        beside = tuple(members) if isinstance(envelope.targets, TargetRoot) and members is not None else None
+        # In a plan each host has its own turn, which is signed.
+        within_ms = int(ttl * 1000) if plan is None else None
+        return envelope.id, JobSubmission(sign(envelope, self._seed), beside, within_ms)
+
+    def pause(self, job: str, *, paused: bool, now_ms: int, random: bytes) -> JobSubmission:
+        """What to submit to pause `job`, or to go on with it."""
+        return self.order(Pause(job) if paused else Resume(job), ttl=IMMEDIATE_TTL, now_ms=now_ms, random=random)[1]
 
     def cancel(self, job: str, *, now_ms: int, random: bytes) -> JobSubmission:
         """What to submit to stop `job` wherever it runs."""
         return self.order(Cancel(job), ttl=IMMEDIATE_TTL, now_ms=now_ms, random=random)[1]
+
+
+def unsigned(
+    act: Act,
+    *,
+    operator: str,
+    roster: Roster,
+    ttl: float,
+    now_ms: int,
+    random: bytes,
+    expression: str = "",
+    members: Sequence[Member] | None = None,
+    plan: Plan | None = None,
+    life: float | None = None,
+) -> Envelope:
+    """The envelope as it would be signed; see `Signer.order`."""
+    if plan is not None and life is None:
+        timeout_ms = act.timeout_ms if isinstance(act, Exec | Put | Fetch) else 0
+        life = plan_life(plan, len(members or ()), timeout=timeout_ms / 1000)
+    # The end of a plan is its own: whose clock is ahead misses no more than the last half minute of it.
+    holds = ttl + CLOCK_SLACK if life is None else life
+    return Envelope(
+        id=new_ulid(now_ms, random),
+        fleet=roster.fleet,
+        operator=operator,
+        act=act,
+        targets=_targets(expression, members),
+        issued=now_ms,
+        not_before=now_ms,
+        expires=now_ms + int(min(holds, LONGEST_LIFE) * 1000),
+        roster=roster.revision,
+        plan=plan,
+    )
 
 
 def shell_argv(text: str) -> tuple[str, ...]:
@@ -111,12 +168,12 @@ def check_meant(expression: str, members: Sequence[Member], roster: Roster) -> N
             raise codes.TARGETS_UNEXPECTED.error(f"{member.name} is not {expression}")
 
 
-def _targets(expression: str, members: Sequence[Member] | None) -> tuple[Targets | None, tuple[Member, ...] | None]:
+def _targets(expression: str, members: Sequence[Member] | None) -> Targets | None:
     if members is None:
-        return None, None
+        return None
     if len(members) <= MAX_LISTED_TARGETS:
-        return TargetList(expression, tuple(members)), None
-    return TargetRoot(expression, len(members), root(members)), tuple(members)
+        return TargetList(expression, tuple(members))
+    return TargetRoot(expression, len(members), root(members))
 
 
 def _asks_for_addresses(term: Term, roster: Roster, seen: set[str]) -> bool:

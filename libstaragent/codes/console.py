@@ -139,6 +139,24 @@ CENTRAL_ANSWER = Code(
     owner="platform",
     scope="fleet",
 )
+COUNT_WRONG = Code(
+    "SA-1055",
+    "count_wrong",
+    "the targets mean another number of hosts than was confirmed",
+    "Nothing was sent. Look at them with --preview, then confirm the number that there is.",
+)
+COUNT_UNCONFIRMED = Code(
+    "SA-1056",
+    "count_unconfirmed",
+    "so many hosts must be confirmed by their number",
+    "Nothing was sent. Look at them with --preview, then give their number with --yes=COUNT.",
+)
+PLAN_INVALID = Code(
+    "SA-1057",
+    "plan_invalid",
+    "waves, window or failures make no plan",
+    "Waves rise: --waves 1,10%,100%. A window is a number of hosts, failures a number or a percentage.",
+)
 CENTRAL_UNREACHABLE = Code(
     "SA-1701",
     "central_unreachable",

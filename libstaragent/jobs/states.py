@@ -41,13 +41,20 @@ EXIT_STATUS_RULES: tuple[tuple[int, tuple[str, ...]], ...] = (
 )
 
 
-def exit_status(counts: Mapping[str, int]) -> int:
+# A job whose failures ended hosts that it had not begun on; only a refusal comes before it in a tie.
+STOPPED_STATUS = 6
+_BEFORE_STOPPED = 4
+
+
+def exit_status(counts: Mapping[str, int], *, stopped: bool = False) -> int:
     """What `exec` ends with, given how many targets are in each state, and `jobs show` so far.
 
-    In a tie the first of 4, 5, 2, 1 (with 64, 3 and 6 decided elsewhere). Open targets count for nothing: 0 says that
-    every target is ok or, of a job that has not ended, that none has failed yet.
+    In a tie the first of 4, 6, 5, 2, 1. Open targets count for nothing: 0 says that every target is ok or, of a job
+    that has not ended, that none has failed yet. `stopped`: failures ended hosts that it had not begun on.
     """
     for status, states in EXIT_STATUS_RULES:
+        if stopped and status != _BEFORE_STOPPED:
+            return STOPPED_STATUS
         if any(counts.get(state, 0) for state in states):
             return status
     return 0

@@ -1,7 +1,7 @@
 """`opsconsole exec`: run a command on hosts, show its output as it comes, end as it ended.
 
-Not here: following (`follow`), how lines look (`watchers`). Rules: nothing is sent before the hosts are
-known and, on a terminal, many of them confirmed by their number; with --async only the job's id is printed.
+Not here: following (`follow`), how lines look (`watchers`), plan and confirmation (`reach`). Rules: nothing is sent
+before the hosts are known and many of them confirmed by their number; with --async only the job's id is printed.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from libstaragent.security.acts import Exec
 
 CANCELLED_AND_LEFT = 130
-# More hosts than an envelope lists by name are more than one reads over before pressing return.
-CONFIRM_ABOVE = 16
 
 
 def run(options: Namespace) -> int:
@@ -74,10 +72,12 @@ def variables(pairs: Sequence[str], option: str) -> dict[str, str]:
 
 
 async def _run(options: Namespace) -> int:
+    from libstaragent.client.plans import in_order
     from libstaragent.jobs.states import exit_status
     from opsconsole.cli.follow import Left
     from opsconsole.cli.gathering import check_gathering, follow_as_asked, show_gathered
     from opsconsole.cli.lines_json import json_line
+    from opsconsole.cli.reach import confirmed, plan_of, preview
     from opsconsole.cli.signatures import doubts_of
     from opsconsole.cli.summary import summary
     from opsconsole.config import fleet_of
@@ -88,11 +88,23 @@ async def _run(options: Namespace) -> int:
         members = await fleet.resolve(options.targets)
         if options.raw and len(members) != 1:
             raise usage(f"--raw is for one host, and {options.targets} means {len(members)}")
-        if not _confirmed(options, len(members)):
+        plan = plan_of(options, len(members))
+        if plan is not None:
+            members = in_order(members)
+        if options.preview:
+            await preview(fleet, options, act, members, plan, options.targets)
+            return 0
+        if not confirmed(options, len(members), above=fleet.context.confirm_above):
             narrate("nothing was sent")
             return 5
         _, submission = await fleet.sign(
-            act, expression=options.targets, members=members, ttl=options.ttl, background=options.background
+            act,
+            expression=options.targets,
+            members=members,
+            ttl=options.ttl,
+            background=options.background,
+            plan=plan,
+            life=options.life,
         )
         job = await fleet.submit(submission)
         if options.background:
@@ -105,11 +117,13 @@ async def _run(options: Namespace) -> int:
             return CANCELLED_AND_LEFT
         doubts = await doubts_of(job, needed=True) if options.signed else []
         incomplete = await show_gathered(job, options)
-    status = exit_status(view.counts) or (1 if doubts else 0) or incomplete
+    status = exit_status(view.counts, stopped=view.stopped) or (1 if doubts else 0) or incomplete
     if options.json:
         sys.stdout.write(json_line("result", job=view.id, targets=view.targets, counts=view.counts, exit_status=status))
     else:
         narrate(summary(view.counts, targets))
+        if view.stopped:
+            narrate("stopped by its failures: the others were never begun on")
     for doubt in doubts:
         narrate(f"opsconsole: {describe(doubt)}")
     return status
@@ -132,11 +146,3 @@ def _standard_input(path: str | None) -> bytes:
     if len(data) > MAX_STDIN:
         raise usage(f"--stdin {path} is larger than 64 KiB")
     return data
-
-
-def _confirmed(options: Namespace, count: int) -> bool:
-    if count <= CONFIRM_ABOVE or options.yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return True
-    sys.stderr.write(f"{options.targets} means {count} hosts; type {count} to run on them: ")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip() == str(count)

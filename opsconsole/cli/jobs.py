@@ -1,4 +1,6 @@
-"""`opsconsole jobs list | show | output | cancel`: what ran, how it ended, what it printed; and stopping it."""
+"""`opsconsole jobs list | show | output | cancel | pause | resume`: what ran, how it ended, what it printed; and
+stopping it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from libstaragent.client.fleet import Fleet
-    from libstaragent.model.api import TargetView
+    from libstaragent.model.api import JobView, TargetView
 
 # Codes of a command line are short; more of it is in --json.
 LONGEST_COMMAND = 60
@@ -45,7 +47,7 @@ async def _list(fleet: Fleet, options: Namespace) -> int:
             job.id,
             age(job.submitted_ms, now_ms),
             job.operator,
-            "cancelled" if job.cancelled else "running" if job.finished_ms is None else "done",
+            _state(job),
             " ".join(f"{count} {state}" for state, count in job.counts.items() if count),
             job.expression,
             job.command if len(job.command) <= LONGEST_COMMAND else job.command[:LONGEST_COMMAND] + "…",
@@ -60,6 +62,7 @@ async def _show(fleet: Fleet, options: Namespace) -> int:
     import msgspec
 
     from libstaragent.client.job import MAX_WHOLE_TARGETS
+    from libstaragent.client.plans import plan_progress
     from libstaragent.jobs.states import exit_status
     from opsconsole.cli.failure import describe, narrate
     from opsconsole.cli.lines_json import json_line
@@ -74,7 +77,7 @@ async def _show(fleet: Fleet, options: Namespace) -> int:
     verdicts = await job.verify(targets)
     words = {(verdict.target.agent, verdict.target.amendment): verdict.word for verdict in verdicts}
     doubts = doubts_in(verdicts, needed=options.signed)
-    status = exit_status(view.counts) or (1 if doubts else 0)
+    status = exit_status(view.counts, stopped=view.stopped) or (1 if doubts else 0)
     for doubt in doubts:
         narrate(f"opsconsole: {describe(doubt)}")
     if options.json:
@@ -90,9 +93,11 @@ async def _show(fleet: Fleet, options: Namespace) -> int:
         ("targets", view.expression),
         ("operator", f"{view.operator}{f' from {view.source}' if view.source else ''}"),
         ("submitted", f"{_moment(view.submitted_ms)}, {ended}{', cancelled' if view.cancelled else ''}"),
+        ("plan", plan_progress(view)),
         ("summary", summary(view.counts, [target for target in targets if not target.amendment])),
     ):
-        sys.stdout.write(f"{name + ':':<11}{safe(text)}\n")
+        if text or name != "plan":
+            sys.stdout.write(f"{name + ':':<11}{safe(text)}\n")
     rows = [
         (
             target.host + (" (later)" if target.amendment else ""),
@@ -161,7 +166,38 @@ async def _cancel(fleet: Fleet, options: Namespace) -> int:
     return 0
 
 
-_VERBS = {"list": _list, "show": _show, "output": _output, "reduced": _reduced, "cancel": _cancel}
+async def _pause(fleet: Fleet, options: Namespace) -> int:
+    from libstaragent.client.plans import plan_progress
+    from opsconsole.cli.failure import narrate
+    from opsconsole.cli.lines_json import json_line
+
+    job = await fleet.job(options.job)
+    view = await (job.pause() if options.verb == "pause" else job.resume())
+    if options.json:
+        sys.stdout.write(json_line("job", view))
+    else:
+        word = "pausing" if options.verb == "pause" else "going on with"
+        narrate(f"{word} {view.id}: {plan_progress(view) or 'all of its hosts are begun on'}")
+    return 0
+
+
+_VERBS = {
+    "list": _list,
+    "show": _show,
+    "output": _output,
+    "reduced": _reduced,
+    "cancel": _cancel,
+    "pause": _pause,
+    "resume": _pause,
+}
+
+
+def _state(job: JobView) -> str:
+    if job.stopped or job.cancelled:
+        return "stopped" if job.stopped else "cancelled"
+    if job.finished_ms is not None:
+        return "done"
+    return "paused" if job.paused else "waiting" if job.waits == "resume" else "running"
 
 
 def _moment(time_ms: int) -> str:

@@ -44,15 +44,28 @@ async def _run(options: Namespace) -> int:
 
 
 async def _exec(fleet: Fleet, options: Namespace) -> tuple[str, JobSubmission]:
+    from libstaragent.client.plans import in_order
     from opsconsole.cli.failure import usage
+    from opsconsole.cli.reach import plan_of
     from opsconsole.cli.reduce import command_of as reduce_command_of
 
     act = command_of(options)
     if reduce_command_of(options) is not None:
         raise usage("a command of --reduce runs where outputs are read, and is not signed")
     members = await fleet.resolve(options.targets)
+    plan = plan_of(options, len(members))
+    if plan is not None:
+        members = in_order(members)
     ttl = SIGNED_TTL if options.ttl is None and not options.background else options.ttl
-    return await fleet.sign(act, expression=options.targets, members=members, ttl=ttl, background=options.background)
+    return await fleet.sign(
+        act,
+        expression=options.targets,
+        members=members,
+        ttl=ttl,
+        background=options.background,
+        plan=plan,
+        life=options.life,
+    )
 
 
 async def _cancel(fleet: Fleet, options: Namespace) -> tuple[str, JobSubmission]:

@@ -32,10 +32,11 @@ TOPICS = {
     3  an unknown host or group, or no target: nothing was sent
     4  denied
     5  cancelled
+    6  stopped by --max-failures: the rest was never begun on
    64  the command line cannot be understood
   130  left by Ctrl-C    141  the reader of our output has gone
 
-In a tie the first of 64, 4, 3, 5, 2, 1 counts.
+In a tie the first of 64, 4, 3, 6, 5, 2, 1 counts.
 """,
     "output": """Output of exec and of jobs output:
 

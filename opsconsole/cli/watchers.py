@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from libstaragent import codes
 from libstaragent.client.output import STDERR, Gap, Piece
+from libstaragent.client.plans import plan_progress
 from libstaragent.model.api import JobView, TargetView
 from opsconsole.cli.failure import describe, narrate
 from opsconsole.cli.lines_json import JsonWatcher
@@ -40,6 +41,7 @@ class _LineWatcher:
         self.patient = patient
         self._lines = lines
         self._explained: set[str] = set()
+        self._stands: tuple[int, bool, str, bool] | None = None
 
     def pieces(self, host: str, pieces: Iterable[Piece | Gap]) -> None:
         self._lines.pieces(host, pieces)
@@ -51,7 +53,13 @@ class _LineWatcher:
         self._explain(target)
 
     def job(self, job: JobView) -> None:
-        pass
+        """Where a plan stands, when that is another wave, a pause or its end."""
+        stands = (job.wave, job.paused, job.waits, job.stopped)
+        if job.plan is not None and stands != self._stands:
+            self._stands = stands
+            progress = plan_progress(job)
+            if progress:
+                narrate(progress)
 
     def _explain(self, target: TargetView) -> None:
         """Each code once, by its first host: a thousand hosts that are down are one thing to know."""
@@ -70,6 +78,7 @@ class _RawWatcher(_LineWatcher):
         self.patient = True
         self._writer = writer
         self._explained = set()
+        self._stands = None
 
     def pieces(self, host: str, pieces: Iterable[Piece | Gap]) -> None:
         for piece in pieces:

@@ -35,7 +35,7 @@ from libstaragent import sync
 from libstaragent.client.context import load_context
 from libstaragent.client.fleet import Fleet
 from libstaragent.client.job import Job
-from libstaragent.model.api import HostView, JobChanged, TargetChanged
+from libstaragent.model.api import HostView, JobChanged, JobView, TargetChanged
 from libstaragent.model.ids import ULID_RANDOM_BYTES, new_ulid
 from libstaragent.security.acts import Envelope, Exec, TargetList
 from libstaragent.security.tls import client_context
@@ -336,6 +336,25 @@ class Site:
                     finally:
                         await events.aclose()
             pytest.fail(f"{job} ended without {count} {state}", pytrace=False)
+
+        anyio.run(wait)
+
+    def until_job(self, job: str, holds: Callable[[JobView], bool]) -> None:
+        """Wait by events until `holds` of the job."""
+
+        async def wait() -> None:
+            async with Fleet.connect(self.context) as fleet:
+                with anyio.fail_after(PATIENCE):
+                    events = (await fleet.job(job)).events()
+                    try:
+                        if holds((await fleet.job(job)).submitted):
+                            return
+                        async for event in events:
+                            if isinstance(event, JobChanged) and holds(event.job):
+                                return
+                    finally:
+                        await events.aclose()
+            pytest.fail(f"{job} ended before that", pytrace=False)
 
         anyio.run(wait)
 

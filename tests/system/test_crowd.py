@@ -45,7 +45,9 @@ def crowd(module_site: Any) -> Iterator[Any]:
 
 
 def test_counts_of_a_large_job_add_up_and_the_hosts_take_the_signed_root(crowd: Any, referee: Any) -> None:
-    done = crowd.run("exec", "--json", "-t", "node[01-17]", "--ttl", "1", "--shell", f"{referee.mark}; echo here")
+    done = crowd.run(
+        "exec", "--json", "-t", "node[01-17]", "--yes=17", "--ttl", "1", "--shell", f"{referee.mark}; echo here"
+    )
     assert done.returncode == 2, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     (result,) = [line for line in lines if line["event"] == "result"]

@@ -6,6 +6,7 @@ __all__ = ("add_acting",)
 
 import argparse
 
+from opsconsole.cli.tree.planning import plan_options, reach_options
 from opsconsole.cli.tree.shared import (
     Commands,
     command,
@@ -17,7 +18,7 @@ from opsconsole.cli.tree.shared import (
 )
 
 _EXIT_STATUSES = """exit status: 0 all ok, 1 some failed, 2 some unreachable or lost, 3 unknown host or no target,
-4 denied, 5 cancelled, 64 usage"""
+4 denied, 5 cancelled, 6 stopped by --max-failures, 64 usage"""
 
 
 def _what_to_run(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +38,7 @@ def _what_to_run(parser: argparse.ArgumentParser) -> None:
         help="count, sum, uniq-count, top-n:N, sort-merge in the rooms; or a command here: `opsconsole help output`",
     )
     parser.add_argument("--reduce-command", metavar="CMD", help="run CMD here, with the stdout of all hosts as input")
+    plan_options(parser)
     parser.add_argument("words", metavar="ARGV", nargs="*", help="after --")
 
 
@@ -54,7 +56,7 @@ def add_acting(commands: Commands) -> None:
     _what_to_run(execute)
     execute.add_argument("--raw", action="store_true", help="one host's bytes as they are, without prefix")
     gathering_options(execute)
-    execute.add_argument("--yes", action="store_true", help="do not ask before running on many hosts")
+    reach_options(execute)
     json_option(execute)
     fleet_options(execute)
 

@@ -30,7 +30,7 @@ def add_looking(commands: Commands) -> None:
     json_option(hosts)
     fleet_options(hosts)
 
-    jobs = command(commands, "jobs", "opsconsole.cli.jobs", "list jobs; show, read or cancel one")
+    jobs = command(commands, "jobs", "opsconsole.cli.jobs", "list jobs; show, read, cancel or pause one")
     verbs = jobs.add_subparsers(metavar="VERB", dest="verb", required=True)
     listing = verbs.add_parser("list", help="the newest jobs")
     listing.add_argument("--limit", type=positive, default=20, metavar="N", help="at most N (20)")
@@ -48,7 +48,11 @@ def add_looking(commands: Commands) -> None:
     reduced.add_argument("job", metavar="JOB")
     cancel = verbs.add_parser("cancel", help="stop a job on every host that has not ended")
     cancel.add_argument("job", metavar="JOB")
-    for verb in (listing, show, output, reduced, cancel):
+    pause = verbs.add_parser("pause", help="begin on no further host of a planned job; what runs goes on")
+    pause.add_argument("job", metavar="JOB")
+    resume = verbs.add_parser("resume", help="go on with a job that is paused or waits at the end of a wave")
+    resume.add_argument("job", metavar="JOB")
+    for verb in (listing, show, output, reduced, cancel, pause, resume):
         json_option(verb)
         fleet_options(verb)
 
