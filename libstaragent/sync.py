@@ -11,6 +11,8 @@
 One thread with an event loop does the work (anyio's blocking portal); a call waits for it. What each method does, takes
 and raises stands in `libstaragent.client`. Rules: nothing is decided here; the public methods are those of the other
 surface (a test holds them together); one fleet may be used from several threads.
+
+The file is long because it has one method for each of the other surface.
 """
 
 from __future__ import annotations
@@ -348,13 +350,25 @@ class Fleet:
         background: bool = False,
         plan: Plan | None = None,
         life: float | None = None,
+        boot_nonce: bytes | None = None,
     ) -> tuple[str, JobSubmission]:
         """The id of the act and what to submit for it, now or by other means until it expires."""
         return self._call(
             lambda: self._fleet.sign(
-                act, expression=expression, members=members, ttl=ttl, background=background, plan=plan, life=life
+                act,
+                expression=expression,
+                members=members,
+                ttl=ttl,
+                background=background,
+                plan=plan,
+                life=life,
+                boot_nonce=boot_nonce,
             )
         )
+
+    def boot_of(self, members: Sequence[Member]) -> bytes:
+        """What binds an envelope to the present start of one host's agent: for a host whose clock is wrong."""
+        return self._call(lambda: self._fleet.boot_of(members))
 
     def submit(self, submission: JobSubmission) -> Job:
         """Sends what was signed; sent again it is the same job."""

@@ -39,6 +39,7 @@ from libstaragent.client.audit import (
     read_audit,
     verify_chain,
 )
+from libstaragent.client.clocks import Clocks, boot_of
 from libstaragent.client.context import Context, context_path, load_context
 from libstaragent.client.events import JobEvents
 from libstaragent.client.fleet_events import fleet_events
@@ -105,6 +106,7 @@ class Fleet:
         self.transport = Transport(context.api, context.ca, bearer=self._bearer, on_head=self._seen.see)
         self._login = Login(context, self.transport, load_seed=self._load_seed, file=session_file)
         self._known_hosts = KnownHosts(context.fleet, known_hosts)
+        self._clocks = Clocks()
         self._signer: Signer | None = None
         self._roster: Roster | None = None
         self._streams: set[JobEvents] = set()
@@ -181,7 +183,9 @@ class Fleet:
         :raises IntegrityError: central named a host that is certainly not meant.
         """
         roster = await self.roster()
+        sent_ms = _now_ms()
         resolved = await self.transport.get("/v1/resolve", Resolved, targets=expression)
+        self._clocks.seen(resolved.clock_ms, sent_ms=sent_ms, now_ms=_now_ms())
         if not resolved.members:
             raise codes.NO_TARGET.error(expression)
         check_meant(expression, resolved.members, roster)
@@ -376,11 +380,16 @@ class Fleet:
         background: bool = False,
         plan: Plan | None = None,
         life: float | None = None,
+        boot_nonce: bytes | None = None,
     ) -> tuple[str, JobSubmission]:
         """The id of the act and what to submit for it, now or by other means until it expires. A plan begins on
         `members` in their order, within `life` seconds.
+
+        :param boot_nonce: of the one host that it is for (`HostView.boot_nonce`), whose clock is not asked then.
+        :raises Conflict: CLOCKS_APART, nobody would take it.
         """
         signer = await self._signing()
+        self._clocks.check()
         pace = BACKGROUND if background else FOREGROUND
         return signer.order(
             act,
@@ -391,7 +400,15 @@ class Fleet:
             members=members,
             plan=plan,
             life=life,
+            boot_nonce=boot_nonce,
         )
+
+    async def boot_of(self, members: Sequence[Member]) -> bytes:
+        """What binds an envelope to the present start of one host's agent: for a host whose clock is wrong.
+
+        :raises UsageError: ONE_BOOT_ONLY, it is not one host, or it is not connected.
+        """
+        return boot_of([await self.host(member.agent) for member in members[:2]])
 
     async def submit(self, submission: JobSubmission) -> Job:
         """Sends what was signed; sent again it is the same job, so what was not answered is sent once more.

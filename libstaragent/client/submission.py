@@ -80,6 +80,7 @@ class Signer:
         members: Sequence[Member] | None = None,
         plan: Plan | None = None,
         life: float | None = None,
+        boot_nonce: bytes | None = None,
     ) -> tuple[str, JobSubmission]:
         """The id of the new act, and what to submit for it. `random` is 10 bytes; `members` None for an act on none;
         a planned one holds for `life` seconds.
@@ -97,6 +98,7 @@ class Signer:
             members=members,
             plan=plan,
             life=life,
+            boot_nonce=boot_nonce,
         )
         beside = tuple(members) if isinstance(envelope.targets, TargetRoot) and members is not None else None
         # In a plan each host has its own turn, which is signed.
@@ -124,6 +126,7 @@ def unsigned(
     members: Sequence[Member] | None = None,
     plan: Plan | None = None,
     life: float | None = None,
+    boot_nonce: bytes | None = None,
 ) -> Envelope:
     """The envelope as it would be signed; see `Signer.order`."""
     if plan is not None and life is None:
@@ -141,6 +144,7 @@ def unsigned(
         not_before=now_ms,
         expires=now_ms + int(min(holds, LONGEST_LIFE) * 1000),
         roster=roster.revision,
+        boot_nonce=boot_nonce,
         plan=plan,
     )
 

@@ -20,7 +20,7 @@ from libstaragent import codes
 from libstaragent.client.answers import decode_answer, raised_at_central
 from libstaragent.errors import StarAgentError
 from libstaragent.model.api import AUDIT_HEAD_HEADER
-from libstaragent.security.tls import client_context
+from libstaragent.security.tls import client_context, is_clock_failure
 
 T = TypeVar("T")
 
@@ -199,6 +199,8 @@ class coded:
 def _of_network(error: Exception) -> StarAgentError:
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
+            if is_clock_failure(cause):
+                return codes.CLOCKS_APART.error(f"by it, central's certificate is not of now: {cause.verify_message}")
             return codes.CENTRAL_CERTIFICATE.error(cause.verify_message)
         if isinstance(cause, OSError) and cause.errno and not isinstance(cause, ssl.SSLError):
             return codes.CENTRAL_UNREACHABLE.error(cause.strerror or str(cause), errno=cause.errno)

@@ -67,6 +67,12 @@ REDUCER_UNKNOWN = Code(
     "there is no reducer of this name",
     "Reducers are count, sum, uniq-count, sort-merge and top-n:N; a command of one word goes with --reduce-command.",
 )
+ONE_BOOT_ONLY = Code(
+    "SA-1085",
+    "one_boot_only",
+    "an envelope can be bound to the boot of one connected host only",
+    "Name one host with -t that `opsconsole hosts` shows as up.",
+)
 HOST_UNKNOWN = Code(
     "SA-1101",
     "host_unknown",
@@ -114,6 +120,13 @@ FLEET_CONFLICT = Code(
     "fleet_conflict",
     "the context names another fleet than the state directory holds",
     "Give each fleet a context of its own with --context FILE, or name the state directory that belongs to this one.",
+    scope="fleet",
+)
+CLOCKS_APART = Code(
+    "SA-1285",
+    "clocks_apart",
+    "this machine's clock and central's are more than 30 s apart; nothing was signed",
+    "Mend the clock that is wrong: no host would take what is signed with this one.",
     scope="fleet",
 )
 READ_ONLY = Code(

@@ -2,7 +2,7 @@
 them.
 
 Rules: JSON by msgspec (bytes are base64), times are ms since the epoch, a name or output of a host is as hostile
-here as it was on the host: whoever shows it passes it through the sanitiser.
+here as it was on the host: whoever shows it passes it through the sanitiser. It is long because it is one list.
 """
 
 from __future__ import annotations
@@ -151,10 +151,14 @@ class JobPage(Struct, frozen=True, kw_only=True):
 
 
 class Resolved(Struct, frozen=True, kw_only=True):
-    """The hosts that an expression means now, in the order of their names, to be frozen and signed."""
+    """The hosts that an expression means now, in the order of their names, to be frozen and signed.
+
+    `clock_ms` is central's time, so that a client with a wrong clock finds out before it signs.
+    """
 
     members: tuple[Member, ...]
     revision: int
+    clock_ms: int = 0
 
 
 class OutputView(Struct, frozen=True, kw_only=True):

@@ -105,6 +105,7 @@ async def _run(options: Namespace) -> int:
             background=options.background,
             plan=plan,
             life=options.life,
+            boot_nonce=await fleet.boot_of(members) if options.bind_boot else None,
         )
         job = await fleet.submit(submission)
         if options.background:

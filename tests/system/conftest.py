@@ -136,14 +136,15 @@ class Site:
         """The state directory of a host's agent."""
         return self.folder / "hosts" / name
 
-    def start_agent(self, name: str, *, log_to_pipe: bool = False) -> None:
-        """`agentd agent`; what it says goes to a file, or to us (`log_line`)."""
+    def start_agent(self, name: str, *, log_to_pipe: bool = False, env: dict[str, str] | None = None) -> None:
+        """`agentd agent`; what it says goes to a file, or to us (`log_line`). `env` is added to its environment."""
         with (self.folder / f"{name}.log").open("ab") as log:
             self.keepers[name] = subprocess.Popen(
                 [*AGENTD, "agent", "--state", str(self.host_state(name))],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.PIPE if log_to_pipe else log,
+                env=os.environ | (env or {}),
             )
 
     def log_line(self, name: str, text: str) -> str:

@@ -77,4 +77,5 @@ class HostsApi:
         expression = targets.parse(call.text("targets"))
         async with self._choosing:
             found = await asyncio.to_thread(targets.select, expression, hosts.facts(), roster.groups)
-        return Reply(Resolved(members=tuple(hosts.members[host.id] for host in found), revision=roster.revision))
+        members = tuple(hosts.members[host.id] for host in found)
+        return Reply(Resolved(members=members, revision=roster.revision, clock_ms=self._central.now_ms()))

@@ -54,6 +54,9 @@ def add_acting(commands: Commands) -> None:
         epilog=_EXIT_STATUSES,
     )
     _what_to_run(execute)
+    execute.add_argument(
+        "--bind-boot", action="store_true", help="for one host with a wrong clock: its present boot counts instead"
+    )
     execute.add_argument("--raw", action="store_true", help="one host's bytes as they are, without prefix")
     gathering_options(execute)
     reach_options(execute)

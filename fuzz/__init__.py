@@ -1,0 +1,1 @@
+"""Fuzzing of all that reads what strangers, hosts or broken disks may write: `scripts/fuzz`, docs/fuzzing.md."""
