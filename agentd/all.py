@@ -33,6 +33,8 @@ from agentd.bus.memory import MemoryBus
 from agentd.central import api
 from agentd.central.hub import Hub
 from agentd.central.listener import Listener
+from agentd.central.retention import Retention, RetentionMetrics
+from agentd.central.retention_limits import read_limits
 from agentd.central.service import Central, wall_ms
 from agentd.room.metrics import RoomMetrics
 from agentd.room.server import Room
@@ -110,6 +112,17 @@ async def _serve(options: Options, version: str) -> None:
             trust=book,
             sign=lambda agent, room, csr: sign_csr(state.ca, csr, agent=agent, room=room, now_ms=wall_ms()),
         )
+        retention = Retention(
+            store,
+            read_limits(options.state),
+            write=central.write,
+            open_jobs=lambda: [job.id for job in central.core.jobs.values() if 0 < job.open < len(job.members)],
+            now_ms=wall_ms,
+            forget=central.core.forget,
+            seed=state.audit_seed,
+            fleet=book.fleet,
+        )
+        central.on_written = retention.nudge
         central.start()
         parts.push_async_callback(central.stop)
         room = Room(room=options.room, bus=bus, ssl_context=room_tls, heartbeat_ms=options.heartbeat_ms)
@@ -127,13 +140,15 @@ async def _serve(options: Options, version: str) -> None:
             room_address=told,
             version=version,
             audit_key=public_key(state.audit_seed),
-            collectors=[RoomMetrics(room)],
+            collectors=[RoomMetrics(room), RetentionMetrics(retention)],
         )
         listener = Listener(application, api_tls)
         api_host, api_port = await listener.start(*options.listen_api)
         parts.push_async_callback(listener.stop)
         parts.callback(hub.close)
         parts.callback(central.release)
+        retention.start()
+        parts.push_async_callback(retention.stop)
         renewing = asyncio.ensure_future(_renew(listeners, {"api": api_tls, "room": room_tls}))
         parts.callback(renewing.cancel)
 

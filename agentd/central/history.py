@@ -137,6 +137,7 @@ class History:
             amendment=amendment,
             output=output,
             kept=row.output_digest,
+            pruned=output and row.output_digest is not None and kept is None,
         )
 
     def _restored(self, row: records.Job) -> Restored:

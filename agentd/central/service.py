@@ -69,7 +69,7 @@ class Central:
     `sign` makes an agent's next certificate from its id, its room and its request; `give_up` ends the process.
 
     Attributes:
-        core: the decisions. hosts: who is enrolled. waiters: who waits for a job's end.
+        core: the decisions. hosts: who is enrolled. waiters: for a job's end. on_written: called after each commit.
     """
 
     def __init__(
@@ -103,6 +103,7 @@ class Central:
         self.waiters = Waiters(self._loop)
         self._outbox = Outbox(bus, trust, self.core.guards, self.hosts)
         self._stopping = False
+        self.on_written: Callable[[], None] = lambda: None
         self._strange = StrangeResults(self.recall, self._forget, self._rounds.hear)
         self._ticking: asyncio.TimerHandle | None = None
         self._touched = 0.0
@@ -356,6 +357,7 @@ class Central:
             self._outbox.greet(room)
             self.hosts.room_changed(room)
         self._outbox.carry_out(decisions)
+        self.on_written()
         for decision in decisions:
             self._count(decision)
             for changed in decision.guards:

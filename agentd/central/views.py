@@ -78,8 +78,11 @@ def target_view(
     amendment: bool = False,
     output: bool = False,
     kept: bytes | None = None,
+    pruned: bool = False,
 ) -> TargetView:
-    """A target that has ended; with its kept output when `output`. `kept` is the digest of that output, if known."""
+    """A target that has ended; with its kept output when `output`. `kept` is the digest of that output, if known;
+    `pruned`: it is not there any longer.
+    """
     view = TargetView(
         job=result.job,
         agent=member.agent,
@@ -105,6 +108,7 @@ def target_view(
         amendment=amendment,
         output_sha256=_hex(kept),
         signature=_hex(result.signature),
+        output_pruned=pruned,
         **({"output": output_view(result.output)} if output else {}),
     )
     return view

@@ -76,9 +76,12 @@ def stored_facts(facts: dict[str, str], addresses: tuple[str, ...]) -> dict[str,
 def decision_ops(decision: Decision, hosts: Directory | None = None) -> list[Op]:
     """All that a decision about existing jobs writes, and what changed of hosts."""
     bodies = {
-        entry.digest: entry.body for entries in (decision.ended, decision.amended) for entry in entries if entry.body
+        entry.digest: (entry.body, entry.received_ms)
+        for entries in (decision.ended, decision.amended)
+        for entry in entries
+        if entry.body
     }
-    ops: list[Op] = [InsertOutput(digest, body) for digest, body in bodies.items()]
+    ops: list[Op] = [InsertOutput(digest, *brought) for digest, brought in bodies.items()]
     ops.extend(_target_op(entry) for entry in decision.ended)
     ops.extend(
         InsertAmendment(**msgspec.structs.asdict(_target_op(entry)), seq=ONLY_AMENDMENT) for entry in decision.amended

@@ -8,7 +8,7 @@ each other; `synchronous=FULL`, so that a commit is on disk when it returns; one
 
 from __future__ import annotations
 
-__all__ = ("increment", "insert_or_ignore", "open_engines", "store_error", "upsert")
+__all__ = ("increment", "insert_or_ignore", "insert_or_refresh", "open_engines", "store_error", "upsert")
 
 import errno
 import os
@@ -133,6 +133,13 @@ def _patiently(connection: sqlite3.Connection, statement: str) -> None:
 def insert_or_ignore(dialect: Dialect, table: Table, columns: Sequence[str]) -> Insert:
     """An insert of `columns` that does nothing for a row whose key, or other unique value, is there."""
     return _insert(dialect)(table).values(dict.fromkeys(columns)).on_conflict_do_nothing()
+
+
+def insert_or_refresh(dialect: Dialect, table: Table, columns: Sequence[str], newest: str) -> Insert:
+    """An insert of `columns` that gives a row whose key is there the new value of the column `newest` alone."""
+    statement = _insert(dialect)(table).values(dict.fromkeys(columns))
+    refreshed = {newest: statement.excluded[newest]}
+    return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=refreshed)
 
 
 def upsert(dialect: Dialect, table: Table, key: str, values: dict[str, Any]) -> Insert:

@@ -14,11 +14,17 @@ from __future__ import annotations
 
 __all__ = (
     "CountOutcomes",
+    "DeleteAudit",
+    "DeleteJobs",
+    "DeleteOutputs",
     "DeleteSessions",
+    "DeleteTargets",
+    "DeleteTokens",
     "FinishJob",
     "InsertAmendment",
     "InsertAudit",
     "InsertCancel",
+    "InsertCheckpoint",
     "InsertJob",
     "InsertOutput",
     "InsertPause",
@@ -108,10 +114,13 @@ class InsertAmendment(InsertTarget, frozen=True, kw_only=True):
 
 
 class InsertOutput(Struct, frozen=True):
-    """Kept output under the digest of its bytes: equal outputs of many hosts are one row."""
+    """Kept output under the digest of its bytes: equal outputs of many hosts are one row, and the row says when it was
+    brought last.
+    """
 
     digest: bytes
     body: bytes
+    at_ms: int = 0
 
 
 class InsertReduction(Struct, frozen=True):
@@ -237,6 +246,44 @@ class DeleteSessions(Struct, frozen=True, kw_only=True):
     expired_ms: int | None = None
 
 
+class DeleteTargets(Struct, frozen=True):
+    """The ended targets of a job up to the agent `upto`, with what belongs to them: a part of a large job that goes."""
+
+    job: str
+    upto: str
+
+
+class DeleteJobs(Struct, frozen=True):
+    """Jobs with all that belongs to them, but for outputs, which others may share."""
+
+    ids: tuple[str, ...]
+
+
+class DeleteOutputs(Struct, frozen=True):
+    """Outputs by (digest, time): those that nobody has brought after that time."""
+
+    rows: tuple[tuple[bytes, int], ...]
+
+
+class DeleteTokens(Struct, frozen=True):
+    """Enrolment tokens that expired by then."""
+
+    expired_ms: int
+
+
+class InsertCheckpoint(Struct, frozen=True):
+    """What stands for the audit's entries up to `upto`; `signed` is a `Checkpoint`, packed."""
+
+    upto: int
+    signed: bytes
+
+
+class DeleteAudit(Struct, frozen=True):
+    """At most `limit` entries of the audit for which a checkpoint stands."""
+
+    limit: int
+
+
 class InsertRoster(Struct, frozen=True):
     """A revision of the roster, signed, as it was received."""
 
@@ -297,6 +344,12 @@ Op = (
     | UseToken
     | InsertSession
     | DeleteSessions
+    | DeleteTargets
+    | DeleteJobs
+    | DeleteOutputs
+    | DeleteTokens
+    | DeleteAudit
+    | InsertCheckpoint
     | InsertRoster
     | InsertAudit
     | SetMeta

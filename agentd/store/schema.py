@@ -180,6 +180,10 @@ outputs = Table(
     metadata,
     Column("digest", LargeBinary, primary_key=True),
     Column("body", LargeBinary, nullable=False),
+    # When somebody brought it last, and how long it is: what retention looks for is all in one index.
+    Column("last_ms", BigInteger, nullable=False, server_default="0"),
+    Column("size", BigInteger, nullable=False, server_default="0"),
+    Index(None, "last_ms", "size"),
 )
 
 # Parts of the reductions of jobs; merged by whoever reads them.

@@ -24,7 +24,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Dialect, Insert, Table
 
-from agentd.store.dialect import increment, insert_or_ignore
+from agentd.store.dialect import increment, insert_or_ignore, insert_or_refresh
 
 # Rows a statement. The largest times the widest table's 25 columns stays below SQLite's 32,766 variables; each is a
 # quarter of the one before, so any number of rows is few statements and few shapes to keep compiled.
@@ -38,6 +38,7 @@ class BulkInsert:
 
     :param returning: a column; the call gives its value in each row that was new.
     :param ignoring: whether a row that is there already is left as it is; else the database refuses the statement.
+    :param newest: a column of a row that is there already, which gets the new row's value.
     :param usual: how many columns to write of a row whose others equal `defaults`.
     """
 
@@ -48,6 +49,7 @@ class BulkInsert:
         *,
         returning: str | None = None,
         ignoring: bool = True,
+        newest: str | None = None,
         usual: int | None = None,
         defaults: _Row = (),
     ) -> None:
@@ -55,8 +57,8 @@ class BulkInsert:
         self._returning = returning is not None
         self._usual = usual
         self._defaults = defaults
-        self._whole_shapes = _shapes(dialect, table, len(table.columns), returning, ignoring)
-        self._usual_shapes = _shapes(dialect, table, usual, returning, ignoring) if usual is not None else {}
+        self._whole_shapes = _shapes(dialect, table, len(table.columns), returning, ignoring, newest)
+        self._usual_shapes = _shapes(dialect, table, usual, returning, ignoring, newest) if usual is not None else {}
 
     def __call__(self, connection: Connection, rows: Sequence[_Row]) -> list[Any]:
         """Insert `rows`; what was new, if that was asked for."""
@@ -105,10 +107,15 @@ class Increment:
             cursor.close()
 
 
-def _shapes(dialect: Dialect, table: Table, count: int, returning: str | None, ignoring: bool) -> dict[int, str]:
+def _shapes(
+    dialect: Dialect, table: Table, count: int, returning: str | None, ignoring: bool, newest: str | None
+) -> dict[int, str]:
     """The statement for each size of LADDER, with the first `count` columns."""
     names = [column.name for column in table.columns][:count]
-    insert = insert_or_ignore(dialect, table, names) if ignoring else table.insert().values(dict.fromkeys(names))
+    if newest is not None:
+        insert = insert_or_refresh(dialect, table, names, newest)
+    else:
+        insert = insert_or_ignore(dialect, table, names) if ignoring else table.insert().values(dict.fromkeys(names))
     if returning is not None:
         insert = insert.returning(table.c[returning])
     head, values, rest = _positional(insert, dialect, table, names).partition(" VALUES (")

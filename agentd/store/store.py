@@ -22,6 +22,7 @@ from agentd.store.audit_reader import AuditReader
 from agentd.store.dialect import open_engines, store_error
 from agentd.store.migrate import migrate
 from agentd.store.reader import Reader
+from agentd.store.retention import Prunable
 from agentd.store.transaction import Submission, Transaction
 from agentd.store.writer import MAX_QUEUED_BYTES, MAX_QUEUED_OPS, Lane, Writer
 from libstaragent.errors import StarAgentError
@@ -36,6 +37,7 @@ class Store:
         self._dispose = dispose
         self.read = Reader(reading)
         self.audit = AuditReader(reading)
+        self.prunable = Prunable(reading)
 
     @classmethod
     def open(
@@ -85,6 +87,12 @@ class Store:
     def audit_end(self) -> ChainEnd | None:
         """The newest entry of the audit that is on disk; None for a moment after a failed commit."""
         return self._transaction.audit.end
+
+    @property
+    def inserted(self) -> tuple[int, int, int]:
+        """Jobs, bytes of outputs and entries of the audit that were written since the start; never too few."""
+        end = self._transaction.audit.end
+        return self._transaction.jobs, self._transaction.output_bytes, end.seq if end is not None else 0
 
     @property
     def queued(self) -> tuple[int, int]:

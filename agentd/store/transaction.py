@@ -25,6 +25,7 @@ from sqlalchemy import Connection, Dialect, Engine, delete, select, update
 
 from agentd.store import ops, schema
 from agentd.store.audit import AuditWriter
+from agentd.store.deletion import DELETIONS
 from agentd.store.dialect import insert_or_ignore, upsert
 from agentd.store.statements import BulkInsert, Increment
 from libstaragent import codes
@@ -41,7 +42,12 @@ _BULK: dict[type, Any] = {
     ops.InsertCancel: schema.cancels,
     ops.InsertPause: schema.pauses,
     ops.InsertRoster: schema.rosters,
+    ops.InsertCheckpoint: schema.checkpoints,
     ops.InsertSession: schema.sessions,
+}
+# Rows that are not just the op's fields.
+_ROW: dict[type, Callable[[Any], tuple[Any, ...]]] = {
+    ops.InsertOutput: lambda op: (op.digest, op.body, op.at_ms, len(op.body)),
 }
 _CLAIMS = frozenset((ops.UseToken, ops.UpsertHost))
 
@@ -59,9 +65,12 @@ class Transaction:
         self._engine = engine
         dialect: Dialect = engine.dialect
         self.audit = AuditWriter(dialect)
+        # Jobs and bytes of outputs that were written since the start, equal ones counted each time: never too little.
+        self.jobs = self.output_bytes = 0
         self._jobs = BulkInsert(dialect, schema.jobs, returning="id")
         self._outcomes = Increment(dialect, schema.outcomes, "targets")
         self._bulk = {kind: BulkInsert(dialect, table) for kind, table in _BULK.items()}
+        self._bulk[ops.InsertOutput] = BulkInsert(dialect, schema.outputs, newest="last_ms")
         fields, defaults = ops.InsertTarget.__struct_fields__, ops.InsertTarget.__struct_defaults__
         self._bulk[ops.InsertTarget] = BulkInsert(
             dialect,
@@ -107,7 +116,8 @@ class Transaction:
                         refused[index] = _run_singles(connection, singles)
                 clean = not any(refused)
                 for kind, found in bulk.items():
-                    rows = [astuple(op) for index, op in found if clean or refused[index] is None]
+                    row = _ROW.get(kind, astuple)
+                    rows = [row(op) for index, op in found if clean or refused[index] is None]
                     self._bulk[kind](connection, rows)
                 for index, op in counted:
                     if clean or refused[index] is None:
@@ -119,6 +129,8 @@ class Transaction:
             self.audit.undone()
             raise
         self.audit.committed()
+        self.jobs += len(jobs)
+        self.output_bytes += sum(len(op.body) for _, op in bulk[ops.InsertOutput])  # type: ignore[union-attr]
         return refused
 
     def _insert_jobs(
@@ -219,6 +231,7 @@ _SINGLE: dict[type, Callable[[Connection, Any], None]] = {
     ops.UseToken: _use_token,
     ops.DeleteSessions: _delete_sessions,
     ops.SetMeta: _set_meta,
+    **DELETIONS,
     ops.PruneOutcomes: _prune_outcomes,
 }
 

@@ -19,6 +19,14 @@ METHOD_UNKNOWN = Code(
     "this path of the API does not take this method",
     "/v1/openapi.json lists what each path takes.",
 )
+RETENTION_INVALID = Code(
+    "SA-2075",
+    "retention_invalid",
+    "the file that says how much is kept cannot be used",
+    "Mend the key that is named in STATE/retention.toml; docs/operations.md has them all. Nothing was deleted.",
+    owner="platform",
+    scope="fleet",
+)
 JOB_UNKNOWN = Code(
     "SA-2101",
     "job_unknown",
@@ -30,6 +38,12 @@ PATH_UNKNOWN = Code(
     "path_unknown",
     "the API has no such path",
     "/v1/openapi.json lists all paths.",
+)
+OUTPUT_PRUNED = Code(
+    "SA-2175",
+    "output_pruned",
+    "the output is not kept any longer",
+    "Its length and hash stand with the target. Keep outputs longer with STATE/retention.toml on the control plane.",
 )
 STATE_MISSING = Code(
     "SA-2111",

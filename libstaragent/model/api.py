@@ -198,6 +198,8 @@ class TargetView(Struct, frozen=True, kw_only=True):
     output_sha256: str | None = None
     signature: str | None = None
     output: OutputView | UnsetType | None = UNSET
+    # Whether it was asked for and is not kept any longer.
+    output_pruned: bool = False
 
 
 class TargetPage(Struct, frozen=True, kw_only=True):

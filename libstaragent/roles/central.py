@@ -212,6 +212,12 @@ class CentralCore(CentralPlans):
             if job.open:
                 self._dispatch(job, job.begun_agents(), decision, again=True)
 
+    def forget(self, jobs: Iterable[str]) -> None:
+        """These have ended long ago, and are not in the store any longer."""
+        for job in jobs:
+            self._recent.pop(job, None)
+            self.jobs.pop(job, None)
+
     # The commit ----------------------------------------------------------------------------------------------------
 
     def committed(self, decision: Decision) -> None:

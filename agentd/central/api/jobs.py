@@ -160,8 +160,10 @@ class JobsApi:
         if member is None:
             raise codes.HOST_UNKNOWN.error(f"{host[:300]} is no target of {job_id}")
         view = await asyncio.to_thread(self._history.target, job_id, member)
-        if view is None:
+        if view is None and self._central.job(job_id) is not None:
             raise codes.TARGET_OPEN.error(f"{member.name} of {job_id}")
+        if view is None or view.output_pruned:
+            raise codes.OUTPUT_PRUNED.error(f"{member.name} of {job_id}")
         return Reply(view.output or NO_OUTPUT)
 
     async def _members(self, job_id: str) -> tuple[dict[str, Member], dict[str, str]]:

@@ -113,7 +113,7 @@ def table(
             method="GET", path="/v1/jobs/{id}/output", handler=jobs.output, authority="reader",
             summary="What is kept of one target's output", gives=api.OutputView,
             parameters=(Parameter("host", "name or agent id", required=True),),
-            refusals=(codes.JOB_UNKNOWN, codes.HOST_UNKNOWN, codes.TARGET_OPEN),
+            refusals=(codes.JOB_UNKNOWN, codes.HOST_UNKNOWN, codes.TARGET_OPEN, codes.OUTPUT_PRUNED),
         ),
         Route(
             method="GET", path="/v1/jobs/{id}/folded", handler=outputs.folded, authority="reader",
