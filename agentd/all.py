@@ -91,6 +91,7 @@ async def _serve(options: Options, version: str) -> None:
         loop.add_signal_handler(number, stop.set)
     now_ms = wall_ms()
     state = prepare(options.state, now_ms=now_ms)
+    limits = read_limits(options.state)
     listeners = Listeners(state)
     ca_pem = state.ca.certificate.decode()
     api_tls = api_context(certificate=listeners.path("api"), key=listeners.path("api"))
@@ -114,7 +115,7 @@ async def _serve(options: Options, version: str) -> None:
         )
         retention = Retention(
             store,
-            read_limits(options.state),
+            limits,
             write=central.write,
             open_jobs=lambda: [job.id for job in central.core.jobs.values() if 0 < job.open < len(job.members)],
             now_ms=wall_ms,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -228,3 +230,15 @@ def test_limits_that_cannot_be_read_stop_the_start(tmp_path: Path, text: str) ->
     with pytest.raises(StarAgentError) as stopped:
         read_limits(tmp_path)
     assert stopped.value.code is codes.RETENTION_INVALID
+
+
+def test_a_control_plane_does_not_start_with_limits_that_it_cannot_read(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    agentd = [sys.executable, "-m", "agentd"]
+    subprocess.run([*agentd, "init", "--state", str(state)], check=True, capture_output=True, timeout=30)
+    (state / RETENTION_FILE).write_text("jobs_day = 3")
+    ports = ("--listen-api", "127.0.0.1:0", "--listen-room", "127.0.0.1:0")
+    done = subprocess.run(
+        [*agentd, "all", "--state", str(state), *ports], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 1 and codes.RETENTION_INVALID.code in done.stderr and "jobs_day" in done.stderr
