@@ -1,11 +1,4 @@
-"""What fails, and when: a schedule that is a function of its seed, and its execution.
-
-    agent      kill -9 of an agent; its keeper starts it again
-    keeper     kill -9 of a keeper; its agent becomes the keeper; what ran is interrupted
-    host       kill -9 of both; the service manager starts them again
-    central    kill -9 of the control plane; started again after up to 2 s
-    cut        a host's connection is reset
-    stall      a host's connection is silent for up to 8 s, then reset
+"""What fails, and when: a schedule that is a function of its seed (`FAULTS` has the kinds), and its execution.
 
 Not here: how a process is killed (`bench.hosts`). Rules: the schedule does not depend on what happens; a fault that
 cannot be done yet (the agent is just being started) is done as soon as it can be, or counted apart.
@@ -13,23 +6,40 @@ cannot be done yet (the agent is just being started) is done as soon as it can b
 
 from __future__ import annotations
 
-__all__ = ("KINDS", "Fault", "Faults", "schedule")
+__all__ = ("FAULTS", "KINDS", "KINDS_AND_DOWN", "Fault", "Faults", "schedule")
 
 import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bench.fleet import ControlPlane, wall_ms
 from bench.hosts import Hosts
 
-# Kind to weight.
-KINDS = {"agent": 8, "keeper": 4, "host": 3, "central": 2, "cut": 4, "stall": 2}
-# Longer than a restart, shorter than three heartbeats: what heartbeats find is another kind of fault.
-STALL_SECONDS = (1.0, 8.0)
-CENTRAL_DOWN_SECONDS = (0.0, 2.0)
+
+class Kind(NamedTuple):
+    """Its share of all faults, how many seconds it lasts (at least, at most), and what it is."""
+
+    weight: int
+    seconds: tuple[float, float]
+    what: str
+
+
+FAULTS = {
+    "agent": Kind(8, (0, 0), "`kill -9` of an agent; its keeper starts it again"),
+    "keeper": Kind(4, (0, 0), "`kill -9` of a keeper; its agent becomes the keeper"),
+    "host": Kind(3, (0, 0), "`kill -9` of agent and keeper; a service manager starts them within 0.1 s"),
+    "central": Kind(2, (0, 2), "`kill -9` of the control plane, which is started again after this"),
+    "cut": Kind(4, (0, 0), "a host's connection is reset"),
+    # Longer than a restart, shorter than three heartbeats: what heartbeats find is another kind of fault.
+    "stall": Kind(2, (1, 8), "a host's connection is silent, then reset"),
+    "down": Kind(1, (60, 90), "agent and keeper are killed and stay off"),
+}
+KINDS_AND_DOWN = {name: kind.weight for name, kind in FAULTS.items()}
+KINDS = {name: weight for name, weight in KINDS_AND_DOWN.items() if name != "down"}
 # What is to be hit must be there; a keeper that has started its agent often waits up to 30 s before the next time.
 PATIENCE_SECONDS = 5.0
 AGAIN_SECONDS = 0.05
@@ -55,16 +65,16 @@ class Done:
     to_ms: int
 
 
-def schedule(seed: int, *, seconds: float, every: float, hosts: int) -> list[Fault]:
+def schedule(seed: int, *, seconds: float, every: float, hosts: int, kinds: Mapping[str, int] = KINDS) -> list[Fault]:
     """Faults about `every` so many seconds; the first of each kind come early, so that a short run has them all."""
     rng = random.Random(seed)
-    first = list(KINDS)
+    first = list(kinds)
     rng.shuffle(first)
     found: list[Fault] = []
     at = rng.uniform(0, every)
     while at < seconds:
-        kind = first.pop() if first else rng.choices(list(KINDS), list(KINDS.values()))[0]
-        low, high = {"stall": STALL_SECONDS, "central": CENTRAL_DOWN_SECONDS}.get(kind, (0.0, 0.0))
+        kind = first.pop() if first else rng.choices(list(kinds), list(kinds.values()))[0]
+        low, high = FAULTS[kind].seconds
         found.append(Fault(at, kind, rng.randrange(hosts), rng.uniform(low, high)))
         at += rng.expovariate(1 / every)
     return found
@@ -81,6 +91,7 @@ class Faults:
         self._plane = plane
         self._hosts = hosts
         self._faults = faults
+        self._kinds = sorted({fault.kind for fault in faults}, key=list(KINDS_AND_DOWN).index)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.done: list[Done] = []
@@ -101,36 +112,47 @@ class Faults:
     @property
     def counts(self) -> dict[str, int]:
         """Faults that happened, by kind."""
-        return {kind: sum(done.kind == kind for done in self.done) for kind in KINDS}
+        return {kind: len({done.from_ms for done in self.done if done.kind == kind}) for kind in self._kinds}
 
     def hit(self, kinds: Sequence[str], agent: str, from_ms: int, to_ms: int) -> bool:
         """Whether a fault of one of these kinds hit this host between."""
+        kinds = (*kinds, "down") if "host" in kinds else kinds
         return any(
             done.kind in kinds and done.agent == agent and done.from_ms <= to_ms and done.to_ms >= from_ms
             for done in self.done
         )
 
+    def down(self, agent: str, from_ms: int, to_ms: int) -> bool:
+        """Whether this host was down by the schedule all the time between."""
+        return any(
+            done.kind == "down" and done.agent == agent and done.from_ms <= from_ms and done.to_ms >= to_ms
+            for done in self.done
+        )
+
     def _run(self) -> None:
-        ends: list[tuple[float, int]] = []
+        ends: list[tuple[float, Fault]] = []
         try:
             for fault in self._faults:
                 while ends and ends[0][0] <= fault.at:
                     self._until(ends[0][0])
-                    self._unstall(ends.pop(0)[1])
+                    self._end(ends.pop(0)[1])
                 self._until(fault.at)
-                self._do(fault)
-                if fault.kind == "stall":
-                    ends = sorted([*ends, (time.monotonic() - self._began + fault.seconds, fault.host)])
-            for at, host in ends:
+                if self._do(fault) and fault.kind in ("stall", "down"):
+                    ends = sorted([*ends, (self._now + fault.seconds, fault)], key=lambda end: end[0])
+            for at, fault in ends:
                 self._until(at)
-                self._unstall(host)
+                self._end(fault)
         except Exception as error:
             self.error = error
 
     def _until(self, at: float) -> None:
         self._stop.wait(max(0.0, self._began + at - time.monotonic()))
 
-    def _do(self, fault: Fault) -> None:
+    @property
+    def _now(self) -> float:
+        return time.monotonic() - self._began
+
+    def _do(self, fault: Fault) -> bool:
         host = self._hosts[fault.host]
         from_ms = wall_ms()
         if fault.kind == "central":
@@ -145,15 +167,24 @@ class Faults:
                 "host": host.kill_all,
                 "cut": host.cut,
                 "stall": lambda: host.stall(True),
+                "down": host.turn_off,
             }[fault.kind]
             until = time.monotonic() + PATIENCE_SECONDS
             while not (happened := hit()) and time.monotonic() < until:
                 self._stop.wait(AGAIN_SECONDS)
         if happened:
             agent = "" if fault.kind == "central" else host.member.agent
+            # Of a host that stays down the end is told when it comes.
             self.done.append(Done(fault.kind, agent, from_ms, wall_ms()))
         else:
             self.missed[fault.kind] += 1
+        return happened
 
-    def _unstall(self, host: int) -> None:
-        self._hosts[host].stall(False)
+    def _end(self, fault: Fault) -> None:
+        host = self._hosts[fault.host]
+        if fault.kind == "stall":
+            host.stall(False)
+            return
+        began = next(done for done in reversed(self.done) if (done.kind, done.agent) == ("down", host.member.agent))
+        self.done.append(Done("down", began.agent, began.from_ms, wall_ms()))
+        host.start()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 __all__ = ("Host", "Hosts")
 
+import contextlib
 import ctypes
 import json
 import os
@@ -85,10 +86,8 @@ class Host:
             if not self._kill_keeper():
                 return False
             if agent is not None:
-                try:
+                with contextlib.suppress(ProcessLookupError):
                     self._adopt(agent)
-                except ProcessLookupError:
-                    pass
             return True
 
     def kill_all(self) -> bool:
@@ -97,9 +96,18 @@ class Host:
             agent = self._agent()
             if not self._kill_keeper():
                 return False
-            if agent is not None:
-                _kill(agent)
+            if agent is not None and _kill(agent):
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(agent, os.WNOHANG)
             return True
+
+    def turn_off(self) -> bool:
+        """`kill_all`, and stay off until `start`."""
+        with self.lock:
+            if self._handle is None or _is_gone(self._handle, 0):
+                return False
+            self.wanted = False
+        return self.kill_all()
 
     def cut(self) -> bool:
         """Break its connection; False: there was none."""
@@ -119,6 +127,17 @@ class Host:
             if not _is_gone(self._handle, GONE_WITHIN_SECONDS):
                 signal.pidfd_send_signal(self._handle, signal.SIGKILL)
             self._reap()
+
+    @property
+    def keeper_pid(self) -> int:
+        """Of its keeper."""
+        return self._pid
+
+    @property
+    def agent_pid(self) -> int | None:
+        """Of its agent, if there is one at this moment."""
+        with self.lock:
+            return self._agent()
 
     @property
     def log(self) -> str:
@@ -232,7 +251,7 @@ class Hosts:
         while not self._ended.wait(TEND_SECONDS):
             for host in self.all:
                 host.tend()
-            _reap_orphans(spared={host._pid for host in self.all})
+            _reap_orphans()
 
 
 def _join(plane: ControlPlane, state: Path, name: str, token: str) -> Member:
@@ -259,11 +278,13 @@ def _is_gone(handle: int, within: float) -> bool:
     return bool(select.select([handle], [], [], within)[0])
 
 
-def _reap_orphans(spared: set[int] = frozenset()) -> None:  # type: ignore[assignment]
-    """What a killed keeper left is our child; its end is nobody else's to hear of."""
+def _reap_orphans() -> None:
+    """What a killed keeper left is our child; its end is nobody else's to hear of. Commands have sessions of their own,
+    what is started here has ours.
+    """
     for child in psutil.Process().children():
         try:
-            if child.pid not in spared and child.status() == psutil.STATUS_ZOMBIE:
+            if child.status() == psutil.STATUS_ZOMBIE and os.getsid(child.pid) != os.getsid(0):
                 os.waitpid(child.pid, os.WNOHANG)
-        except (psutil.Error, ChildProcessError):
+        except (psutil.Error, ProcessLookupError, ChildProcessError):
             continue

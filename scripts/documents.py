@@ -197,6 +197,17 @@ def _named(kind: Any) -> str:
     return "" if kind is None else f"`{kind.__name__}`"
 
 
+def faults() -> str:
+    """What the benchmarks let fail."""
+    from bench.faults import FAULTS
+
+    rows: list[tuple[str, ...]] = []
+    for name, kind in FAULTS.items():
+        low, high = kind.seconds
+        rows.append((name, str(kind.weight), f"{low:g} to {high:g} s" if high else "", kind.what))
+    return table(("fault", "weight", "lasts", "what"), rows)
+
+
 WHOLE: dict[str, Callable[[], str]] = {"docs/keys.md": keys, "docs/cli.md": cli, "docs/errors.md": errors}
 PARTS: dict[str, Callable[[], str]] = {
     "agent-messages": lambda: union("libstaragent.protocol.messages", "AgentMessage"),
@@ -226,6 +237,7 @@ PARTS: dict[str, Callable[[], str]] = {
     ),
     "roster": lambda: structs("libstaragent.security.roster", "Roster", "Operator"),
     "routes": routes,
+    "faults": faults,
 }
 
 

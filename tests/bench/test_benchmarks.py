@@ -24,7 +24,9 @@ def run(name: str, *, within: float = 50) -> dict[str, Any]:
 
 
 def test_fanout_measures_the_control_plane_and_the_limit_in_one_run() -> None:
-    lines = run("fanout")["lines"]
+    said = run("fanout")
+    lines = said["lines"]
+    assert said["fleets"][0]["hosts"] == 20 and said["fleets"][0]["connected_kb"] > said["fleets"][0]["empty_kb"]
     assert [line["what"].partition(":")[0] for line in lines] == [
         "20 targets a job, 8 jobs at once",
         "20 targets a job, one at a time",
@@ -66,3 +68,40 @@ def test_herd_is_back_after_the_control_planes_death() -> None:
     said = run("herd", within=100)
     assert said["back"] == said["hosts"] == 40
     assert said["tries_an_agent"] >= 1 and said["limit_handshakes"] > 0 and said["errors_logged"] == 0
+
+
+def test_slo_counts_every_operation_beside_the_hosts_own_record() -> None:
+    said = run("slo", within=150)
+    assert said["operations"] == 80 and said["excused"] == 0
+    assert all(said["faults"][kind] for kind in ("agent", "keeper", "host", "central", "cut", "stall"))
+    # What a keeper's death interrupted is a failure, and the only kind there may be.
+    assert set(said["failures"]) <= {"interrupted"}
+    assert said["success_at_least"] <= said["success"] <= 1
+
+
+def test_slo_prints_its_schedule_and_the_same_one_each_time() -> None:
+    command = [sys.executable, str(ROOT / "bench" / "slo"), "--schedule", "--seed", "7"]
+    first, again = (
+        subprocess.run(command, capture_output=True, text=True, check=True, timeout=50).stdout for _ in range(2)
+    )
+    assert first == again
+    assert all(kind in first for kind in ("agent", "keeper", "host", "central", "cut", "stall", "down"))
+
+
+def test_spawn_measures_real_agents_beside_the_bare_rate() -> None:
+    said = run("spawn")
+    assert said["rate"] > 0 and said["bare"] > 0 and said["share"] == pytest.approx(said["rate"] / said["bare"])
+
+
+def test_peers_prints_a_figure_or_absent_with_the_reason() -> None:
+    said = run("peers")
+    for by_name in said["lines"].values():
+        assert by_name["opsconsole"]["rate"] > 0
+        assert ("clush" in by_name) != ("clush" in said["absent"])
+    assert all(said["absent"].values())
+
+
+def test_peers_without_salt_says_how_to_get_it(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "bench" / "peers"), "--smoke", "--json", "--only", "salt"]
+    done = subprocess.run([*command, "--cache", str(tmp_path)], capture_output=True, text=True, check=True, timeout=50)
+    assert json.loads(done.stdout)["absent"] == {"salt": "Salt is not installed; bench/peers --install does it"}
