@@ -221,7 +221,7 @@ class JobSubmission(Struct, frozen=True, forbid_unknown_fields=True):
 
     A bare `Signed` is taken as well: what `opsconsole sign` prints for up to 16 hosts. `within_ms` is how long central
     offers the job to hosts that are away; it can only be shorter than the envelope's own life, so it need not be
-    signed.
+    signed. Where the envelope has a plan, `turn_ms` of the plan says it, from each host's turn on.
     """
 
     envelope: Signed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -164,11 +163,49 @@ async def test_whose_turn_has_not_come_when_the_job_expires_has_not_run(make_sta
         await stack.room.until(lambda: (stack.members[0].agent, job.id) in stack.room.settled)
         ahead = 61_000
         waiter = stack.central.waiters.join(stack.central.core.jobs[job.id])
-        await asyncio.wait_for(waiter.ended, 20)
+        assert await waiter.ended(20)
         await stack.log_in()
         targets = (await stack.get(f"/v1/jobs/{job.id}/targets")).json()["targets"]
         ends = {target["host"]: (target["state"], target["code"], target["ran"]) for target in targets}
         assert ends == {"web01": ("ok", None, "yes"), "web02": ("expired", codes.TURN_NEVER_CAME.code, "no")}
+
+
+async def test_an_earlier_rooms_word_that_it_sent_nothing_does_not_end_what_a_later_one_was_given(stack: Any) -> None:
+    stack.room.answers = lambda agent, job: None
+    stack.room.report(t.RoomStarted("main", "first"))
+    job = (await planned(stack, 2, waves=(1, 2))).job
+    await stack.room.until(lambda: begun(stack) == ["web01"])
+    agent = stack.members[0].agent
+    stack.room.report(t.RoomStarted("main", "second"))
+    await stack.room.until(lambda: [order.again for order in stack.room.of(t.Dispatch)] == [False, True])
+    stack.room.report(t.Undelivered(job.id, (agent,), "first"))
+    stack.room.report(t.TargetEnded(agent, TargetResult(job=job.id, state="ok", exit_status=0, ran="yes")))
+    await stack.room.until(lambda: (agent, job.id) in stack.room.settled)
+    assert stack.central.core.jobs[job.id].states[agent] == "ok"
+
+
+async def test_a_host_that_does_not_come_within_its_turn_holds_up_its_wave_no_longer(make_stack: Any) -> None:
+    ahead = 0
+
+    def clock() -> int:
+        return time.time_ns() // 1_000_000 + ahead
+
+    silent = True
+    async with make_stack(
+        clock=clock, answers=lambda agent, job: None if silent else TargetResult(job=job, state="ok", ran="yes")
+    ) as stack:
+        expires = clock() + 3_600_000
+        members = await stack.add_hosts("web01", "web02")
+        signed = stack.people.exec(members, plan=Plan(waves=(1, 2), turn_ms=5_000), expires=expires)
+        job = answer_of(await stack.post("/v1/jobs", signed)).job
+        await stack.room.until(lambda: begun(stack) == ["web01"])
+        [order] = stack.room.of(t.Dispatch)
+        assert clock() < order.expires_ms < clock() + 5_001
+        # Its turn, the command's timeout and the kill's grace, and the minute that any job has.
+        ahead, silent = 5_000 + 60_000 + 5_000 + 60_000 + 1_000, False
+        await stack.room.until(lambda: begun(stack) == ["web01", "web02"])
+        await stack.room.until(lambda: (members[1].agent, job.id) in stack.room.settled)
+        assert stack.central.core.jobs[job.id].counts == {"unreachable": 1, "ok": 1}
 
 
 async def test_nothing_held_is_nothing_to_pause(stack: Any, refused: Refused) -> None:

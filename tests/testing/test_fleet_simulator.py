@@ -45,6 +45,8 @@ def test_the_faults_really_happen_and_the_fleet_really_works(outcomes: list[Outc
     assert min(happened.values()) >= 10
     assert sum(outcome.jobs for outcome in outcomes) > 5 * SEEDS
     assert sum(outcome.ran for outcome in outcomes) > 5 * SEEDS
+    assert sum(outcome.turns for outcome in outcomes) > SEEDS
+    assert sum(outcome.later_turns for outcome in outcomes) > SEEDS / 2
 
 
 @pytest.mark.parametrize("name", BUGS)
