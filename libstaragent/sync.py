@@ -17,7 +17,7 @@ The file is long because it has one method for each of the other surface.
 
 from __future__ import annotations
 
-__all__ = ("Fleet", "Job", "JobEvents")
+__all__ = ("Administration", "Fleet", "Job", "JobEvents")
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -33,6 +33,7 @@ from libstaragent.client import job as awaited_job
 from libstaragent.client.audit import AuditRecord, AuditVerdict
 from libstaragent.client.context import Context
 from libstaragent.client.job import HostOutput, JobResult
+from libstaragent.client.sync_administration import Administration
 from libstaragent.client.verification import Verdict
 from libstaragent.model.api import (
     Event,
@@ -218,6 +219,19 @@ class Fleet:
     def roster(self) -> Roster:
         """The newest revision of the roster, verified by the pin in the context."""
         return self._call(self._fleet.roster)
+
+    @property
+    def administration(self) -> Administration:
+        """Rules, operators, hosts that leave: what admins sign."""
+        return Administration(self._call, self._fleet.administration)
+
+    def forget_roster(self) -> None:
+        """The next act asks for the newest roster again."""
+        self._fleet.forget_roster()
+
+    def load_seed(self) -> bytes:
+        """The operator's key, from where the context says."""
+        return self._fleet.load_seed()
 
     def login(self, *, ttl: float | None = None) -> Session:
         """Logs in anew for `ttl` seconds, 12 hours if None."""

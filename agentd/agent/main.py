@@ -16,6 +16,7 @@ from agentd.agent.loop import AgentLoop
 from agentd.agent.renewal import Renewal
 from agentd.agent.state import AgentState
 from agentd.agent.verifier import HostVerifier
+from agentd.agent.veto import SYSTEM_VETO, Vetoes
 from libstaragent.model.host import HostFacts
 from libstaragent.roles.agent import AgentCore
 from libstaragent.security.authority import terminal_state
@@ -33,6 +34,7 @@ def run(directory: Path) -> None:
     own_facts = facts.facts()
     addresses = facts.addresses(identity.room_address.rpartition(":")[0].strip("[]"))
     nonce = facts.boot_nonce()
+    veto = Vetoes((SYSTEM_VETO, directory / "veto.toml"), log=_log)
     verifier = HostVerifier(
         identity,
         state.roster(),
@@ -41,6 +43,7 @@ def run(directory: Path) -> None:
         ),
         boot_nonce=nonce,
         journal=journal.records,
+        veto=veto,
     )
     seed = state.result_seed()
     core = AgentCore(
@@ -56,6 +59,7 @@ def run(directory: Path) -> None:
         heads=state.heads(),
         signer=None if seed is None else ResultSigner(seed, fleet=identity.fleet, agent=identity.agent),
     )
+    veto.open_jobs = lambda: len(core.open)
     journal.records = []
     AgentLoop(
         core=core,

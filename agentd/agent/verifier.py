@@ -9,6 +9,8 @@ __all__ = ("HostVerifier",)
 from collections.abc import Iterable
 
 from agentd.agent.state import Identity
+from agentd.agent.veto import Vetoes
+from libstaragent import codes
 from libstaragent.jobs.journal import Learned, Record
 from libstaragent.model.host import HostFacts
 from libstaragent.roles.agent_effects import Verifier
@@ -28,12 +30,20 @@ class HostVerifier(Verifier):
     """See the module. Raises StarAgentError where the roster on disk is not of this fleet."""
 
     def __init__(
-        self, identity: Identity, roster: Signed, *, facts: HostFacts, boot_nonce: bytes, journal: Iterable[Record]
+        self,
+        identity: Identity,
+        roster: Signed,
+        *,
+        facts: HostFacts,
+        boot_nonce: bytes,
+        journal: Iterable[Record],
+        veto: Vetoes | None = None,
     ) -> None:
         self._identity = identity
         self._facts = facts
         self._boot_nonce = boot_nonce
         self._permits = Permits()
+        self._veto = veto
         self._chain = RosterChain.restored(identity.fleet, roster)
         self._judge = TimeJudge(max((record.time_ms for record in journal if isinstance(record, Learned)), default=0))
 
@@ -87,8 +97,12 @@ class HostVerifier(Verifier):
 
     def _permit(self, envelope: Envelope, now_ms: int) -> None:
         # Whose it is that is managed is known to the one who keeps it: `may_manage` is asked there.
+        if self._identity.agent in self._roster.revoked:
+            raise codes.HOST_REVOKED.error()
         owner = envelope.operator if isinstance(envelope.act, MANAGING) else None
         self._judged(envelope, owner, now_ms)
+        if self._veto is not None:
+            self._veto.check(envelope)
 
     def _judged(self, envelope: Envelope, owner: str | None, now_ms: int) -> None:
         self._judge_rules(envelope, owner, now_ms).check()

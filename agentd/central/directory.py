@@ -88,6 +88,15 @@ class Directory:
         self.members[record.id] = Member(record.id, record.name, record.room)
         self._ordered = None
 
+    def remove(self, agent: str) -> None:
+        """A host that was revoked."""
+        record = self._by_id.pop(agent, None)
+        if record is not None:
+            self.members.pop(agent, None)
+            if self._by_name.get(record.name) is record:
+                del self._by_name[record.name]
+            self._ordered = None
+
     def get(self, agent: str) -> HostRecord | None:
         """By agent id."""
         return self._by_id.get(agent)

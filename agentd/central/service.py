@@ -39,7 +39,7 @@ from agentd.central.strange import StrangeResults
 from agentd.central.trust import RosterBook, pack_signed
 from agentd.central.waiting import Waiter, Waiters
 from agentd.central.writes import decision_ops, job_ops
-from agentd.store.ops import InsertAudit, InsertRoster, Op, TouchHosts
+from agentd.store.ops import InsertAudit, InsertRoster, Op, RevokeHost, TouchHosts
 from agentd.store.store import Store
 from libstaragent import codes
 from libstaragent.errors import StarAgentError
@@ -47,7 +47,7 @@ from libstaragent.protocol import trunk as t
 from libstaragent.roles.central import CentralCore
 from libstaragent.roles.central_state import Decision, Job
 from libstaragent.roles.guards import Change
-from libstaragent.security.acts import Cancel, Envelope, Member, Pause, Resume
+from libstaragent.security.acts import Cancel, Pause, Resume
 from libstaragent.security.envelope import open_signed
 from libstaragent.security.signed import Signed
 
@@ -91,8 +91,9 @@ class Central:
         self.now_ms = now_ms
         self.trust = trust
         self.hub = hub
-        self.core = CentralCore(verify=trust.verify, permit=self._permit)
+        self.core = CentralCore(verify=trust.verify, permit=trust.rule)
         self.hosts = Directory(self.core.hosts, self.core.guards.guards)
+        trust.facts_of = self.hosts.facts_of
         self.history = History(store.read, self.hosts, now_ms)
         self._counters = {"submitted": 0, "ended": 0, "amended": 0, "finished": 0}
         self._news = News(hub, self.core, self.hosts)
@@ -240,12 +241,6 @@ class Central:
         self._request(decide, future)
         return future
 
-    def _permit(
-        self, envelope: Envelope, members: Sequence[Member], source: str, now_ms: int, owner: str | None
-    ) -> str:
-        hosts = self.hosts.facts_of(members)
-        return self.trust.permit(envelope, hosts, source=source, now_ms=now_ms, owner=owner).rule
-
     def write(self, ops: Sequence[Op]) -> asyncio.Future[None]:
         """Write what is no matter of jobs: a host, a token, a login. Raises as the store refuses it."""
         future: asyncio.Future[None] = self._loop.create_future()
@@ -263,8 +258,12 @@ class Central:
         now_ms = self.now_ms()
         roster = self.trust.judge(signed, now_ms)
         audited = InsertAudit(roster_entry(roster, signed, source=source), now_ms)
-        await self.write([InsertRoster(roster.revision, pack_signed(signed)), audited])
+        revoked = [agent for agent in roster.revoked if agent in self.hosts.members]
+        leaving = [RevokeHost(agent) for agent in revoked]
+        await self.write([InsertRoster(roster.revision, pack_signed(signed)), audited, *leaving])
         self.trust.take(signed, now_ms)
+        for agent in revoked:
+            self.hosts.remove(agent)
         self._outbox.tell_roster()
         log.info("roster revision %d taken", roster.revision)
         return roster.revision

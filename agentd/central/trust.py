@@ -9,13 +9,14 @@ from __future__ import annotations
 __all__ = ("MAX_REVISIONS_TOLD", "RosterBook", "pack_signed", "unpack_signed")
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from libstaragent import codes
 from libstaragent.model.host import HostFacts
 from libstaragent.protocol import trunk as t
+from libstaragent.security.acts import Member
 from libstaragent.security.authority import verify_act
 from libstaragent.security.clock import TimeJudge
 from libstaragent.security.envelope import Envelope
@@ -61,6 +62,8 @@ class RosterBook:
         self._judge = TimeJudge()
         self._permits = Permits()
         self._rates = Rates()
+        # What is known of hosts: the directory says so once there is one.
+        self.facts_of: Callable[[Iterable[Member]], list[HostFacts]] = _named
         self._from_root = max(at for at, signed in enumerate(self.revisions) if self._by_root(signed))
 
     @property
@@ -106,6 +109,10 @@ class RosterBook:
             evaluate=None,
         )
 
+    def rule(self, envelope: Envelope, members: Sequence[Member], source: str, now_ms: int, owner: str | None) -> str:
+        """The name of the rule that lets a verified act on `members` pass; see `permit`."""
+        return self.permit(envelope, self.facts_of(members), source=source, now_ms=now_ms, owner=owner).rule
+
     def permit(
         self, envelope: Envelope, hosts: Sequence[HostFacts], *, source: str, now_ms: int, owner: str | None = None
     ) -> Permit:
@@ -143,3 +150,7 @@ class RosterBook:
 
     def _by_root(self, signed: Signed) -> bool:
         return signed.key == self.newest.root
+
+
+def _named(members: Iterable[Member]) -> list[HostFacts]:
+    return [HostFacts(id=member.agent, name=member.name, room=member.room) for member in members]

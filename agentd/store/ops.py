@@ -203,7 +203,7 @@ class TouchHosts(Struct, frozen=True):
 
 
 class RevokeHost(Struct, frozen=True):
-    """A host whose certificate is no longer taken."""
+    """A host whose certificate is no longer taken. Its name is free: the row is called by its id from now on."""
 
     id: str
 

@@ -183,7 +183,7 @@ def _touch_hosts(connection: Connection, op: ops.TouchHosts) -> None:
 
 
 def _revoke_host(connection: Connection, op: ops.RevokeHost) -> None:
-    connection.execute(update(schema.hosts).where(schema.hosts.c.id == op.id).values(revoked=True))
+    connection.execute(update(schema.hosts).where(schema.hosts.c.id == op.id).values(revoked=True, name=op.id))
 
 
 def _insert_token(connection: Connection, op: ops.InsertToken) -> None:

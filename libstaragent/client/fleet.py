@@ -25,6 +25,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
@@ -81,6 +82,10 @@ _UNANSWERED = (codes.CENTRAL_SILENT, codes.CENTRAL_UNREACHABLE)
 _NEVER_ARRIVED = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH)
 
 
+if TYPE_CHECKING:
+    from libstaragent.client.administration import Administration
+
+
 class Fleet:
     """A fleet, through its central's API. Made by `connect`, used as an asynchronous context manager."""
 
@@ -104,7 +109,7 @@ class Fleet:
         self._seed = seed
         self._seen = SeenHeads(context.fleet, heads_file)
         self.transport = Transport(context.api, context.ca, bearer=self._bearer, on_head=self._seen.see)
-        self._login = Login(context, self.transport, load_seed=self._load_seed, file=session_file)
+        self._login = Login(context, self.transport, load_seed=self.load_seed, file=session_file)
         self._known_hosts = KnownHosts(context.fleet, known_hosts)
         self._clocks = Clocks()
         self._signer: Signer | None = None
@@ -203,6 +208,17 @@ class Fleet:
             trusted_ca(self.context.ca, roster)
             self._roster = roster
         return self._roster
+
+    @property
+    def administration(self) -> Administration:
+        """Rules, operators, hosts that leave: what admins sign."""
+        from libstaragent.client.administration import Administration  # late: it reads TOML, and most never need it
+
+        return Administration(self)
+
+    def forget_roster(self) -> None:
+        """The next act asks for the newest roster again."""
+        self._roster = self._signer = None
 
     async def login(self, *, ttl: float | None = None) -> Session:
         """Logs in anew for `ttl` seconds, 12 hours if None. Reads do it by themselves when they must.
@@ -552,14 +568,15 @@ class Fleet:
     async def _signing(self) -> Signer:
         if self._signer is None:
             roster = await self.roster()
-            seed = await anyio.to_thread.run_sync(self._load_seed)
+            seed = await anyio.to_thread.run_sync(self.load_seed)
             operator = roster.operator_by_key(public_key(seed))
             if operator is None or operator.name != self.context.operator:
                 raise codes.SIGNER_UNKNOWN.error(self.context.operator)
             self._signer = Signer(operator=operator.name, seed=seed, roster=roster)
         return self._signer
 
-    def _load_seed(self) -> bytes:
+    def load_seed(self) -> bytes:
+        """The operator's key, from where the context says. Raises StarAgentError when it is not to be had."""
         if self._seed is None:
             self._seed = self.context.key_store().load()
         return self._seed

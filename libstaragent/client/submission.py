@@ -164,6 +164,9 @@ def check_meant(expression: str, members: Sequence[Member], roster: Roster) -> N
     read = parse(expression)
     if len({member.agent for member in members}) != len(members):
         raise codes.TARGETS_UNEXPECTED.error("one host stands there twice")
+    gone = next((member.name for member in members if member.agent in roster.revoked), None)
+    if gone is not None:
+        raise codes.TARGETS_UNEXPECTED.error(f"{gone} was revoked")
     if _asks_for_addresses(read.term, roster, set()):
         return
     for member in members:

@@ -33,15 +33,15 @@ from libstaragent.protocol.limits import (
     CREDIT_INITIAL,
     FEATURES,
     HEARTBEAT_DEFAULT_MS,
-    PROTOCOL_MAX,
-    PROTOCOL_MIN,
 )
 from libstaragent.roles.admission import ADMIT_RATE, Admission
 from libstaragent.roles.room_guard import TRIAL_SECONDS, RoomGuards, barred
+from libstaragent.roles.room_hello import agreed_protocol
 from libstaragent.roles.room_outputs import RoomOutputs
 from libstaragent.roles.room_state import Link, OpenOrder, Pending
 from libstaragent.roles.seen import SeenOrders
 from libstaragent.roles.wheel import Wheel
+from libstaragent.security.roster import revoked_in
 from libstaragent.security.signed import Signed
 
 # Who is sent away first comes back after this long: a room that restarts needs as much.
@@ -92,6 +92,7 @@ class RoomCore:
         self._first_revision = 1
         self._revisions: tuple[Signed, ...] = ()
         self._audit = t.AuditHead(0, b"", 0)
+        self._revoked: frozenset[str] = frozenset()
         self._renewed: OrderedDict[str, float] = OrderedDict()
         self.admission = Admission(now=now)
         self.outputs = RoomOutputs()
@@ -179,10 +180,14 @@ class RoomCore:
                         self.outputs.again(agent, pending.told, reduce=pending.order.dispatch.reduce)
             case t.RosterRevisions():
                 self._first_revision, self._revisions = order.first, order.revisions
+                self._revoked = revoked_in(order.revisions)
                 for link in list(self.links.values()):
                     # The one before as well: a host that could not take it then may take both now.
                     link.told = min(link.told, self._newest_revision - 2)
                     self._tell_rosters(link)
+                    if link.agent in self._revoked:
+                        # It has heard why; what it still runs is its own.
+                        self._drop(link, codes.HOST_REVOKED.code, "", now_ms)
             case t.AuditHead():
                 # The bus may deliver an older one after a newer one.
                 self._audit = max(self._audit, order, key=lambda head: head.at_ms)
@@ -280,13 +285,7 @@ class RoomCore:
         self.reports.append(t.RenewCertificate(agent, self.room, csr))
 
     def _hello(self, link: Link, hello: m.Hello, now: float, now_ms: int) -> None:
-        if hello.agent != link.agent:
-            raise codes.IDENTITY_MISMATCH.error(f"{hello.agent!r} with the certificate of {link.agent!r}")
-        protocol = min(hello.protocol_max, PROTOCOL_MAX)
-        if protocol < max(hello.protocol_min, PROTOCOL_MIN):
-            raise codes.VERSION_MISMATCH.error(
-                f"agent speaks {hello.protocol_min} to {hello.protocol_max}, room {PROTOCOL_MIN} to {PROTOCOL_MAX}"
-            )
+        protocol = agreed_protocol(hello, agent=link.agent, revoked=self._revoked)
         refusal = self._guards.refusal(link.agent, hello.boot_nonce, link.issued_s)
         if refusal is not None:
             error, retry_ms = refusal

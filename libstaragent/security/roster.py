@@ -18,14 +18,25 @@ in ms since the epoch; a reader that does not know a field refuses the revision 
 
 from __future__ import annotations
 
-__all__ = ("BUILT_IN_ROLES", "Operator", "Roster", "RosterChain", "Signed", "digest", "open_roster", "sign_roster")
+__all__ = (
+    "BUILT_IN_ROLES",
+    "Operator",
+    "Roster",
+    "RosterChain",
+    "Signed",
+    "digest",
+    "open_roster",
+    "revoked_in",
+    "sign_roster",
+)
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from libstaragent import codes
+from libstaragent.errors import StarAgentError
 from libstaragent.model import ids
 from libstaragent.security.policy.model import Rule, check_labels, check_rules
 from libstaragent.security.signed import Signed, decode_strict, open_payload, seal_payload
@@ -129,6 +140,16 @@ def open_roster(signed: Signed) -> Roster:
     roster = open_payload(signed, domain=DOMAIN, decoder=_decoder)
     _check(roster)
     return roster
+
+
+def revoked_in(chain: Sequence[Signed]) -> frozenset[str]:
+    """The agents that the newest revision of `chain` revokes; none where it cannot be read. For who only carries it."""
+    if not chain:
+        return frozenset()
+    try:
+        return frozenset(open_roster(chain[-1]).revoked)
+    except StarAgentError:
+        return frozenset()
 
 
 class RosterChain:

@@ -1,5 +1,5 @@
 """`opsconsole hosts`: the hosts of the fleet, or those that an expression means; `hosts resolve`: of two machines with
-one identity, keep one.
+one identity, keep one; `hosts revoke`: put one out of the fleet.
 
 Rules: one word is an expression, a verb has a name after it, so a host may be called as a verb is.
 """
@@ -75,8 +75,12 @@ async def _act(words: list[str], options: Namespace) -> int:
     from opsconsole.config import fleet_of
 
     verb, *names = words
+    if verb == "revoke" and len(names) == 1:
+        from opsconsole.cli.operator import revoke_host
+
+        return await revoke_host(names[0], options)
     if verb != "resolve" or len(names) != 1:
-        raise usage(f"{' '.join(words)!r} is neither one expression nor `resolve NAME`")
+        raise usage(f"{' '.join(words)!r} is neither one expression nor `resolve NAME` nor `revoke NAME`")
     keep = None if options.keep == "newest" else options.keep
     async with fleet_of(options) as fleet:
         host = await fleet.resolve_clone(names[0], keep=keep)

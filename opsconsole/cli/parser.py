@@ -14,6 +14,7 @@ from opsconsole.cli.tree.acting import add_acting
 from opsconsole.cli.tree.auditing import add_auditing
 from opsconsole.cli.tree.counting import add_counting
 from opsconsole.cli.tree.looking import add_looking
+from opsconsole.cli.tree.ruling import add_ruling
 from opsconsole.cli.tree.setting_up import add_setting_up
 from opsconsole.cli.tree.shared import USAGE, Parser
 
@@ -48,5 +49,6 @@ def build_parser() -> argparse.ArgumentParser:
     add_counting(commands)
     add_acting(commands)
     add_auditing(commands)
+    add_ruling(commands)
     add_setting_up(commands)
     return parser

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from libstaragent import codes, sync
+from libstaragent.client.administration import Administration
 from libstaragent.client.events import JobEvents
 from libstaragent.client.fleet import Fleet
 from libstaragent.client.job import Job
@@ -27,7 +28,10 @@ def methods(kind: type) -> dict[str, inspect.Signature]:
     }
 
 
-@pytest.mark.parametrize(("awaited", "plain"), [(Fleet, sync.Fleet), (Job, sync.Job), (JobEvents, sync.JobEvents)])
+@pytest.mark.parametrize(
+    ("awaited", "plain"),
+    [(Fleet, sync.Fleet), (Job, sync.Job), (JobEvents, sync.JobEvents), (Administration, sync.Administration)],
+)
 def test_both_surfaces_have_the_same_methods_with_the_same_parameters(awaited: type, plain: type) -> None:
     there, here = methods(awaited), methods(plain)
     assert set(there) - ASYNC_ONLY <= set(here) | ASYNC_ONLY

@@ -155,7 +155,8 @@ def test_a_host_is_enrolled_renamed_seen_and_revoked(store: Store, host) -> None
     store.submit([host("H1", "web02")]).result(DEADLINE)
     store.submit([ops.UpdateHost(id="H1", facts={"os": "macos"}, certificate_serial="ab")]).result(DEADLINE)
     store.submit([ops.RevokeHost("H1")]).result(DEADLINE)
-    found = store.read.host_by_name("web02")
+    assert store.read.host_by_name("web02") is None, "its name is free"
+    found = store.read.host_by_name("H1")
     assert found is not None
     assert (found.id, found.last_seen_ms, found.labels, found.facts) == ("H1", 77, {"tier": "web"}, {"os": "macos"})
     assert (found.certificate_serial, found.revoked) == ("ab", True)

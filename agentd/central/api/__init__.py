@@ -18,6 +18,7 @@ from agentd.central.api.jobs import JobsApi
 from agentd.central.api.openapi import document
 from agentd.central.api.outcomes import OutcomesApi
 from agentd.central.api.outputs import OutputsApi
+from agentd.central.api.policy import PolicyApi
 from agentd.central.api.routes import table
 from agentd.central.api.system import SystemApi
 from agentd.central.joining import Joining
@@ -52,6 +53,7 @@ def build(
         OutcomesApi(central, store.read),
         audit,
         OutputsApi(central, store.read),
+        PolicyApi(central),
     )
     system.openapi = document(routes, version=version)
     return Application(routes, reader=access.reader, refused=audit.refused, head=audit.header)

@@ -22,10 +22,12 @@ from agentd.central.api.hosts import HostsApi
 from agentd.central.api.jobs import JobsApi
 from agentd.central.api.outcomes import OutcomesApi
 from agentd.central.api.outputs import OutputsApi
+from agentd.central.api.policy import PolicyApi
 from agentd.central.api.system import SystemApi
 from libstaragent import codes
 from libstaragent.errors import Code
 from libstaragent.model import api, gathered
+from libstaragent.model.policy import PolicyView
 from libstaragent.security.login import Challenge
 from libstaragent.security.signed import Signed
 
@@ -75,6 +77,7 @@ def table(
     outcomes: OutcomesApi,
     audit: AuditApi,
     outputs: OutputsApi,
+    policy: PolicyApi,
 ) -> tuple[Route, ...]:
     """The API. The first path is the one that is asked most."""
     return (
@@ -225,6 +228,10 @@ def table(
         Route(
             method="GET", path="/v1/audit/head", handler=audit.head, authority="reader",
             summary="The newest entry, the key of checkpoints and all checkpoints", gives=api.AuditHead,
+        ),
+        Route(
+            method="GET", path="/v1/policy", handler=policy.shown, authority="reader",
+            summary="The rules, operators and revoked hosts of the newest roster, for a look", gives=PolicyView,
         ),
         Route(
             method="GET", path="/v1/trust", handler=access.trust, authority="anybody",

@@ -6,11 +6,12 @@ act which gets a new field has one place where it must be thought of.
 
 from __future__ import annotations
 
-__all__ = ("MANAGING", "Ask", "asked")
+__all__ = ("MANAGING", "Ask", "asked", "asked_of")
 
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from libstaragent.security.acts import (
     Act,
@@ -143,3 +144,9 @@ def _asked(act: Act, *, issued: int, count: int, window: int, waves: bool) -> As
             return Ask(act=act_name(act), right="manage", targets=count, window=window)
         case _:
             return Ask(act=act_name(act), right="")
+
+
+def asked_of(act: Act, *, count: int, window: int | None = None, scheduled: bool = False) -> Ask:
+    """What `act` asks for on `count` hosts, at most `window` at once, kept as a schedule if `scheduled`."""
+    found = _asked(act, issued=0, count=count, window=min(window or count, count), waves=False)
+    return replace(found, schedule=True) if scheduled else found

@@ -20,6 +20,7 @@ __all__ = (
     "Rule",
     "check_labels",
     "check_rules",
+    "is_who",
 )
 
 from typing import Literal

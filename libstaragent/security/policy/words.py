@@ -15,7 +15,16 @@ pure; a match takes time in the product of the two lengths at most, whatever is 
 
 from __future__ import annotations
 
-__all__ = ("REST", "ArgvPattern", "check_argv_pattern", "matches_argv", "matches_word", "split_words", "word_error")
+__all__ = (
+    "REST",
+    "ArgvPattern",
+    "check_argv_pattern",
+    "matches_argv",
+    "matches_word",
+    "sample_word",
+    "split_words",
+    "word_error",
+)
 
 from functools import lru_cache
 from itertools import product
@@ -238,3 +247,8 @@ def _is_plain(symbol: str) -> bool:
     """Whether a wildcard may stand for it: no control character, no separator of lines."""
     number = ord(symbol)
     return number >= 0x20 and number != 0x7F and not 0x80 <= number < 0xA0 and number not in (0x2028, 0x2029)
+
+
+def sample_word(pattern: str) -> str:
+    """A word that the pattern of one word means: the first alternative, with ``x`` for each wildcard."""
+    return "".join("x" if piece in (_ANY_MARK, _ONE_MARK) else piece for piece in _globs(pattern)[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ("add_looking",)
 
+from opsconsole.cli.tree.ruling import root_option
 from opsconsole.cli.tree.shared import Commands, command, fleet_options, gathering_options, json_option, positive
 
 
@@ -17,16 +18,19 @@ def add_looking(commands: Commands) -> None:
         commands,
         "hosts",
         "opsconsole.cli.hosts",
-        "list hosts, or those that EXPR means; resolve a host whose identity two machines have",
+        "list hosts, or those that EXPR means; resolve a cloned host, revoke one that leaves",
         description="List hosts, or those that EXPR means.\n\n"
         "  opsconsole hosts 'web*'\n"
         "  opsconsole hosts resolve NAME [--keep NONCE]     of two machines with one identity, keep one; the other is\n"
-        "                                                   refused from then on and must join anew (role admin)",
+        "                                                   refused from then on and must join anew (role admin)\n"
+        "  opsconsole hosts revoke NAME                     put it out of the fleet for good (role admin)",
     )
-    hosts.add_argument("what", metavar="EXPR | resolve NAME", nargs="*")
+    hosts.add_argument("what", metavar="EXPR | resolve NAME | revoke NAME", nargs="*")
     hosts.add_argument(
         "--keep", metavar="NONCE", default="newest", help="resolve: the one that goes on (newest: first seen last)"
     )
+    hosts.add_argument("--yes", action="store_true", help="revoke: do not ask")
+    root_option(hosts)
     json_option(hosts)
     fleet_options(hosts)
 
