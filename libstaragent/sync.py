@@ -397,11 +397,18 @@ class Fleet:
         name_pattern: str = "*",
         networks: Sequence[str] = (),
         labels: Mapping[str, str] | None = None,
+        replaces: bool = False,
     ) -> TokenIssued:
         """A token with which hosts can join; it is said only this once."""
         return self._call(
             lambda: self._fleet.issue_token(
-                room=room, uses=uses, ttl=ttl, name_pattern=name_pattern, networks=networks, labels=labels
+                room=room,
+                uses=uses,
+                ttl=ttl,
+                name_pattern=name_pattern,
+                networks=networks,
+                labels=labels,
+                replaces=replaces,
             )
         )
 

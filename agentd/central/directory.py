@@ -89,7 +89,7 @@ class Directory:
         self._ordered = None
 
     def remove(self, agent: str) -> None:
-        """A host that was revoked."""
+        """A host that is none any more."""
         record = self._by_id.pop(agent, None)
         if record is not None:
             self.members.pop(agent, None)

@@ -29,6 +29,8 @@ from libstaragent.security.acts import Member
 from libstaragent.security.envelope import open_signed
 from libstaragent.security.signed import Signed
 
+# A day more than an agent's certificate lives.
+REPLACED_KEPT_MS = 8 * 24 * 3_600_000
 # Ended targets read at once when a job comes back into memory.
 RESTORE_PAGE = 10_000
 
@@ -49,6 +51,16 @@ class History:
         """Every host that may connect, and how it is guarded."""
         rows = [row for row in self._read.hosts() if not row.revoked]
         return [(_host(row), None if row.guard is None else read_guard(row.guard)) for row in rows]
+
+    def replaced(self, now_ms: int) -> list[tuple[str, Guard]]:
+        """Identities that hosts had before they joined anew, while a certificate of theirs may still be valid."""
+        rows = [row for row in self._read.hosts() if row.revoked and row.guard is not None]
+        guards = [(row.id, read_guard(row.guard)) for row in rows if row.guard is not None]
+        return [
+            (agent, guard)
+            for agent, guard in guards
+            if guard.state == "replaced" and now_ms - guard.since_ms < REPLACED_KEPT_MS
+        ]
 
     def open_jobs(self) -> list[Restored]:
         """What was running when this process ended."""

@@ -19,11 +19,12 @@ from agentd.central.directory import HostRecord
 from agentd.central.service import Central
 from agentd.central.writes import stored_facts
 from agentd.store import records
-from agentd.store.ops import InsertAudit, InsertToken, UpsertHost, UseToken
+from agentd.store.ops import InsertAudit, InsertToken, Op, ReplaceHost, UpsertHost, UseToken
 from agentd.store.reader import Reader
 from libstaragent import codes
 from libstaragent.model.api import Enrolled, Enrolment, TokenIssued
 from libstaragent.model.ids import ULID_RANDOM_BYTES, is_host_name, new_ulid
+from libstaragent.roles.guards import Guard, write_guard
 from libstaragent.security.acts import Envelope, IssueToken, act_name
 from libstaragent.security.identity import Credential, certificate_span, sign_csr
 from libstaragent.security.signed import Signed
@@ -80,6 +81,7 @@ class Joining:
             labels=kept.labels,
             uses_left=kept.uses_left,
             expires_ms=kept.expires_ms,
+            replaces=kept.replaces,
             created_by=envelope.operator,
         )
         await self._central.write([op, audited])
@@ -114,7 +116,13 @@ class Joining:
         audited = enrol_entry(
             agent=agent, name=request.name, room=room, token=used.id, created_by=created_by, source=address
         )
-        await self._central.write([UseToken(used.id, now_ms), host, InsertAudit(audited, now_ms)])
+        before = self._central.hosts.named(request.name) if used.replaces else None
+        gone: list[Op] = []
+        if before is not None:
+            gone.append(ReplaceHost(id=before.id, guard=write_guard(Guard(state="replaced", since_ms=now_ms))))
+        await self._central.write([UseToken(used.id, now_ms), *gone, host, InsertAudit(audited, now_ms)])
+        if before is not None:
+            self._central.replaced(before, now_ms)
         self._central.admitted(
             HostRecord(
                 id=agent,
@@ -153,4 +161,5 @@ def _token(row: records.Token) -> EnrolToken:
         name_pattern=row.name_pattern,
         networks=row.networks,
         labels=row.labels,
+        replaces=row.replaces,
     )

@@ -45,7 +45,7 @@ class Outbox:
         """A room that has just started."""
         self._rooms.add(room)
         self.say(room, self._trust.order())
-        orders = self._guards.orders(lambda agent: self._hosts.room_of(agent) == room)
+        orders = self._guards.orders(lambda agent: self._hosts.room_of(agent) in (room, ""))
         for start in range(0, len(orders), GUARDS_AT_ONCE):
             self.say(room, t.GuardHosts(orders[start : start + GUARDS_AT_ONCE]))
         if self._audit is not None:
@@ -65,8 +65,9 @@ class Outbox:
     def guard(self, changed: Change) -> None:
         """An agent is guarded in another way than before."""
         room = self._hosts.room_of(changed.agent)
-        if room:
-            self.say(room, t.GuardHosts((changed.order,)))
+        # One that is no host any more may knock anywhere.
+        for each in (room,) if room else tuple(self._rooms):
+            self.say(each, t.GuardHosts((changed.order,)))
 
     def tell_roster(self) -> None:
         """The roster has a new revision."""

@@ -118,6 +118,8 @@ class Central:
             self.hosts.add(record)
             if guard is not None:
                 self.core.guards.restore(record.id, guard)
+        for agent, guard in self.history.replaced(self.now_ms()):
+            self.core.guards.restore(agent, guard)
         for room in {record.room for record in self.hosts.ordered()}:
             self._outbox.meet(room)
         jobs = self.history.open_jobs()
@@ -279,6 +281,11 @@ class Central:
 
         self._request(weigh, future)
         return await future
+
+    def replaced(self, record: HostRecord, now_ms: int) -> None:
+        """A host that has joined anew, on disk: nobody with its old identity is let in any more."""
+        self.hosts.remove(record.id)
+        self._outbox.guard(self.core.guards.replaced(record.id, now_ms=now_ms))
 
     def admitted(self, record: HostRecord) -> None:
         """A host that is enrolled on disk."""

@@ -35,6 +35,7 @@ __all__ = (
     "InsertToken",
     "Op",
     "PruneOutcomes",
+    "ReplaceHost",
     "RevokeHost",
     "SetMeta",
     "TouchHosts",
@@ -183,6 +184,15 @@ class UpsertHost(Struct, frozen=True, kw_only=True):
     result_key: bytes | None = None
 
 
+class ReplaceHost(Struct, frozen=True, kw_only=True):
+    """A host that joins anew: its row of before is revoked, and gives up its name to the one that is written next.
+    `guard` is central's own.
+    """
+
+    id: str
+    guard: bytes
+
+
 class UpdateHost(Struct, frozen=True, kw_only=True):
     """What changed of a known host; None leaves a field as it is. `guard` is central's own, opaque here."""
 
@@ -220,6 +230,7 @@ class InsertToken(Struct, frozen=True, kw_only=True):
     uses_left: int
     expires_ms: int
     created_by: str
+    replaces: bool = False
 
 
 class UseToken(Struct, frozen=True):
@@ -338,6 +349,7 @@ Op = (
     | InsertPause
     | UpsertHost
     | UpdateHost
+    | ReplaceHost
     | TouchHosts
     | RevokeHost
     | InsertToken

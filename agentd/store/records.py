@@ -62,6 +62,7 @@ class Token(Struct, frozen=True, kw_only=True):
     uses_left: int
     expires_ms: int
     created_by: str
+    replaces: bool = False
 
 
 class Session(Struct, frozen=True, kw_only=True):

@@ -80,6 +80,7 @@ tokens = Table(
     Column("uses_left", Integer, nullable=False),
     Column("expires_ms", BigInteger, nullable=False),
     Column("created_by", Text, nullable=False),
+    Column("replaces", Boolean, nullable=False, server_default=false()),
 )
 
 sessions = Table(

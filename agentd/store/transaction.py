@@ -176,6 +176,13 @@ def _update_host(connection: Connection, op: ops.UpdateHost) -> None:
         connection.execute(update(schema.hosts).where(schema.hosts.c.id == op.id).values(values))
 
 
+def _replace_host(connection: Connection, op: ops.ReplaceHost) -> None:
+    hosts = schema.hosts
+    # No host's name has a tilde, so this one is free for ever.
+    gone = hosts.c.name + "~" + hosts.c.id
+    connection.execute(update(hosts).where(hosts.c.id == op.id).values(revoked=True, name=gone, guard=op.guard))
+
+
 def _touch_hosts(connection: Connection, op: ops.TouchHosts) -> None:
     for start in range(0, len(op.ids), _IDS_AT_ONCE):
         some = schema.hosts.c.id.in_(op.ids[start : start + _IDS_AT_ONCE])
@@ -225,6 +232,7 @@ def _prune_outcomes(connection: Connection, op: ops.PruneOutcomes) -> None:
 _SINGLE: dict[type, Callable[[Connection, Any], None]] = {
     ops.UpsertHost: _upsert_host,
     ops.UpdateHost: _update_host,
+    ops.ReplaceHost: _replace_host,
     ops.TouchHosts: _touch_hosts,
     ops.RevokeHost: _revoke_host,
     ops.InsertToken: _insert_token,

@@ -454,6 +454,7 @@ class Fleet:
         name_pattern: str = "*",
         networks: Sequence[str] = (),
         labels: Mapping[str, str] | None = None,
+        replaces: bool = False,
     ) -> TokenIssued:
         """A token with which hosts can join; it is said only this once.
 
@@ -466,6 +467,7 @@ class Fleet:
             name_pattern=name_pattern,
             networks=tuple(networks),
             labels=dict(labels or {}),
+            replaces=replaces,
         )
         _, submission = await self.sign(act, ttl=TOKEN_ENVELOPE_SECONDS)
         return await self.transport.post("/v1/tokens", msgspec.json.encode(submission.envelope), TokenIssued)

@@ -214,6 +214,8 @@ def _check_issue_token(act: IssueToken) -> None:
     _need(1 <= act.uses <= MAX_TOKEN_USES, "uses is not within 1 and 10,000")
     _need(1 <= act.ttl_ms <= MAX_TOKEN_TTL_MS, "ttl_ms is longer than 24 hours")
     _need(0 < _text(act.name_pattern, "name_pattern") <= MAX_PATTERN_BYTES, "name_pattern is not a pattern")
+    if act.replaces:
+        _need(act.uses == 1 and ids.is_host_name(act.name_pattern), "replaces is for one use and one name")
     _need(len(act.networks) <= MAX_NETWORKS, "networks are more than 16")
     _need(all(0 < _text(network, "networks") <= 64 for network in act.networks), "networks holds no CIDR")
     _need(len(act.labels) <= MAX_LABELS, "labels are more than 32")

@@ -210,6 +210,7 @@ class IssueToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
     """Let central hand out an enrolment token: an act towards central, never towards a host.
 
     `name_pattern` is a shell pattern that the enrolled host's name must match; `networks` are CIDRs it must come from.
+    With `replaces` the one host that it names may be there already: it joins anew, and its old identity is refused.
     """
 
     room: str
@@ -218,6 +219,7 @@ class IssueToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
     name_pattern: str = "*"
     networks: tuple[str, ...] = ()
     labels: dict[str, str] = {}
+    replaces: bool = False
 
 
 class ResolveClone(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="act", tag="resolve_clone"):

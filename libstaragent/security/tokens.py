@@ -45,6 +45,7 @@ class EnrolToken(msgspec.Struct, frozen=True):
     name_pattern: str = "*"
     networks: tuple[str, ...] = ()
     labels: dict[str, str] = {}
+    replaces: bool = False
 
 
 def issue(act: IssueToken, *, token: str, secret: bytes, now_ms: int) -> tuple[str, EnrolToken]:
@@ -68,6 +69,7 @@ def issue(act: IssueToken, *, token: str, secret: bytes, now_ms: int) -> tuple[s
         name_pattern=act.name_pattern,
         networks=act.networks,
         labels=act.labels,
+        replaces=act.replaces,
     )
     return write_token(ENROL_PREFIX, token, secret), kept
 

@@ -32,6 +32,7 @@ def terms_of(options: Namespace) -> IssueToken:
         name_pattern=options.name,
         networks=tuple(options.network),
         labels=variables(options.label, "--label"),
+        replaces=options.replaces,
     )
 
 
@@ -49,6 +50,7 @@ async def _run(options: Namespace) -> int:
             name_pattern=act.name_pattern,
             networks=act.networks,
             labels=act.labels,
+            replaces=act.replaces,
         )
     if options.json:
         sys.stdout.write(json_line("token", issued))

@@ -101,3 +101,6 @@ def _token_terms(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", default="*", metavar="PATTERN", help="names it admits, a shell pattern (*)")
     parser.add_argument("--network", action="append", default=[], metavar="CIDR", help="where hosts must come from")
     parser.add_argument("--label", action="append", default=[], metavar="K=V", help="a label that hosts get")
+    parser.add_argument(
+        "--replaces", action="store_true", help="the host of that exact --name joins anew; its old identity is refused"
+    )
