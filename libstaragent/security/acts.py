@@ -43,6 +43,7 @@ __all__ = (
     "run_span_ms",
 )
 
+from functools import lru_cache
 from typing import TypeGuard
 
 import msgspec
@@ -237,6 +238,9 @@ HostAct = Exec | Put | Fetch | Schedule | Unschedule | PauseSchedule | ReadHeads
 Act = HostAct | ReadSpool | Cancel | Pause | Resume | IssueToken | ResolveClone
 Targets = TargetList | TargetRoot
 
+# Command lines kept as text: each is asked for three times a job (its title, its view, the audit), and quoting costs
+# as much as the rest of each. At worst 64 of 128 KiB.
+TYPED_KEPT = 64
 _HOST_ACTS = (Exec, Put, Fetch, Schedule, Unschedule, PauseSchedule, ReadHeads)
 
 
@@ -250,13 +254,20 @@ def act_name(act: Act) -> str:
     return str(type(act).__struct_config__.tag)
 
 
+@lru_cache(TYPED_KEPT)
+def _typed(argv: tuple[str, ...]) -> str:
+    import shlex
+
+    return shlex.join(argv)
+
+
 def act_text(act: Act) -> str:
     """The act as one would type it, for lists and for people."""
     import shlex  # late: the agent shows no lists
 
     match act:
         case Exec():
-            return act.argv[2] if act.shell else shlex.join(act.argv)
+            return act.argv[2] if act.shell else _typed(act.argv)
         case Put() | Fetch():
             return f"{act_name(act)} {shlex.quote(act.path)}"
         case Schedule():

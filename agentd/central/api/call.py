@@ -12,6 +12,7 @@ __all__ = ("JSON", "Call", "Reply", "Stream", "read_json")
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -28,6 +29,9 @@ JSON = b"application/json"
 BODY_SECONDS = 30.0
 # The documented paths have at most six parameters.
 MAX_QUERY_FIELDS = 16
+# Queries that are remembered as read: programs ask with the same few again and again ("wait=10"). At worst 2 MB, as a
+# head has at most 32 KiB.
+QUERIES_KEPT = 64
 
 T = TypeVar("T")
 
@@ -72,7 +76,7 @@ class Call:
         self._held = [0, 0]
         # Whether a rest of the body may still come.
         self.unread = False
-        self._query: dict[str, str] | None = None
+        self._query: Mapping[str, str] | None = None
         # Who asks: set on paths that need a bearer token, and for large bodies.
         self.operator: Operator | None = None
         # What is asked for by proof or envelope, once it could be read: if it is refused, the audit says so.
@@ -98,7 +102,8 @@ class Call:
     def text(self, name: str, default: str = "") -> str:
         """A query parameter."""
         if self._query is None:
-            self._query = self._read_query()
+            query = self.scope["query_string"]
+            self._query = _read_query(query) if query else {}
         return self._query.get(name, default)
 
     def number(self, name: str, default: int, *, low: int, high: int) -> int:
@@ -214,19 +219,18 @@ class Call:
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
-    def _read_query(self) -> dict[str, str]:
-        query = self.scope["query_string"]
-        if not query:
-            return {}
-        try:
-            fields = parse_qsl(
-                query.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS, errors="strict"
-            )
-        except ValueError as error:
-            raise codes.REQUEST_MALFORMED.error(f"the query: {error}") from None
-        if len({name for name, _ in fields}) != len(fields):
-            raise codes.REQUEST_MALFORMED.error("the query has one parameter twice")
-        return dict(fields)
+
+@lru_cache(maxsize=QUERIES_KEPT)
+def _read_query(query: bytes) -> Mapping[str, str]:
+    try:
+        fields = parse_qsl(
+            query.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS, errors="strict"
+        )
+    except ValueError as error:
+        raise codes.REQUEST_MALFORMED.error(f"the query: {error}") from None
+    if len({name for name, _ in fields}) != len(fields):
+        raise codes.REQUEST_MALFORMED.error("the query has one parameter twice")
+    return dict(fields)
 
 
 def read_json(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
