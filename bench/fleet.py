@@ -121,6 +121,9 @@ class Client:
         self._http.close()
 
 
+UPTIME = Exec(argv=("uptime",))
+
+
 class ControlPlane:
     """`agentd all` with a fleet of its own. See the module."""
 
@@ -266,13 +269,13 @@ class ControlPlane:
             paths.append(self._write(f"plan{number}.json", msgspec.json.encode(plan)))
         return paths
 
-    def job(self, members: Sequence[Member], tree: MembershipTree | None = None) -> bytes:
-        """The body of POST /v1/jobs for a signed `uptime` on these hosts; `tree` spares hashing them again."""
+    def job(self, members: Sequence[Member], tree: MembershipTree | None = None, *, act: Exec = UPTIME) -> bytes:
+        """The body of POST /v1/jobs for a signed `act` on these hosts; `tree` spares hashing them again."""
         if len(members) <= LISTED_MAX:
             listed = TargetList(",".join(member.name for member in members), tuple(members))
-            return signed_to_json(self.sign(Exec(argv=("uptime",)), listed))
+            return signed_to_json(self.sign(act, listed))
         root = (tree or MembershipTree(members)).root
-        signed = self.sign(Exec(argv=("uptime",)), TargetRoot("*", len(members), root))
+        signed = self.sign(act, TargetRoot("*", len(members), root))
         return msgspec.json.encode(JobSubmission(signed, tuple(members)))
 
     def sign(self, act: Act, targets: Targets | None, *, job: str = "", ttl_ms: int = 600_000) -> Signed:

@@ -4,7 +4,7 @@ answers to what the core asks for. What is not real is said in `bench/agents.py`
 
 from __future__ import annotations
 
-__all__ = ("OUTPUT", "AgentPlan", "Plan", "SimulatedAgent", "Verifier", "wall_ms")
+__all__ = ("OUTPUT", "AgentPlan", "Plan", "SimulatedAgent", "Verifier", "printed", "wall_ms")
 
 import hashlib
 import os
@@ -114,6 +114,12 @@ class Verifier:
         return self._judge.may_forget(expires_ms)
 
 
+def printed(whose: str, size: int) -> bytes:
+    """What the command ``print SIZE`` prints: lines that say whose they are."""
+    line = b"%b says what a command says that has much to say\n" % whose.encode()
+    return (line * (1 + size // len(line)))[:size]
+
+
 def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
@@ -157,6 +163,7 @@ class SimulatedAgent:
         "key",
         "member",
         "plan",
+        "printing",
         "socket",
         "state",
         "tries",
@@ -176,6 +183,8 @@ class SimulatedAgent:
         self.connects = 0
         self.verifier = verifier
         self.member = Member(plan.agent, plan.name, plan.room)
+        # Jobs whose command is `print BYTES same|own`, until their output is read.
+        self.printing: dict[str, Output] = {}
         self.socket: socket.socket | None = None
         self.core = AgentCore(
             agent=plan.agent,
@@ -270,12 +279,19 @@ class SimulatedAgent:
                 elif kind is ToKeeper:
                     if effect.request["op"] == "spawn":
                         job = effect.request["job"]
+                        argv = effect.request["spec"]["argv"]
+                        summary = SUMMARY if argv[0] != "print" else self._prints(job, int(argv[1]), argv[2])
                         core.keeper_says({"ev": "started", "job": job, "at_ms": now_ms}, now=now)
-                        core.keeper_says({"job": job, **SUMMARY}, now=now)
+                        core.keeper_says({"job": job, **summary}, now=now)
                 elif kind is ReadSpool:
-                    core.spool_read(effect.job, KEPT, now=now)
+                    core.spool_read(effect.job, self.printing.pop(effect.job, KEPT), now=now)
                 elif kind is StoreRoster:
                     continue
+
+    def _prints(self, job: str, size: int, whose: str) -> dict[str, Any]:
+        text = printed(self.plan.name if whose == "own" else "host", size)
+        self.printing[job] = Output(head=encode_records([(1, text)]))
+        return SUMMARY | {"stdout_bytes": size, "stdout_sha256": hashlib.sha256(text).hexdigest()}
 
     def send(self) -> None:
         connection = self.core.connection

@@ -13,20 +13,21 @@ from typing import Any
 from agentd.bus import Delivery
 from agentd.store.ops import Op
 from libstaragent.errors import StarAgentError
-from libstaragent.protocol.trunk import report_count
+from libstaragent.protocol.trunk import report_bytes, report_count
 from libstaragent.roles.central_state import Decision
 
 Done = Callable[[StarAgentError | None], None]
 
 
 class Reports:
-    """Reports to hear, `count` words of agents in all, and the deliveries that are done with once these are."""
+    """Reports to hear, `count` words of agents in about `bytes`, and the deliveries that these are done with."""
 
-    __slots__ = ("batch", "count", "deliveries")
+    __slots__ = ("batch", "bytes", "count", "deliveries")
 
     def __init__(self, batch: Sequence[Any], deliveries: list[Delivery]) -> None:
         self.batch = batch
         self.count = sum(map(report_count, batch))
+        self.bytes = sum(map(report_bytes, batch))
         self.deliveries = deliveries
 
 

@@ -37,6 +37,8 @@ log = logging.getLogger("agentd.central")
 
 # Reports in one round: about a tenth of a second of the fastest store, so that a request waits no longer behind them.
 REPORTS_A_ROUND = 4096
+# And their bytes: outputs are copied on their way into the database, all those of a round at once.
+REPORTS_A_ROUND_BYTES = 16 * 1024 * 1024
 # A commit takes milliseconds, on a bad disk a second; a round that is open for so long does not end by itself.
 STUCK_MS = 15_000
 # EX_SOFTWARE of sysexits.h: the supervisor starts it again.
@@ -164,11 +166,18 @@ class Rounds:
     def _hear_reports(self, turn: Round) -> None:
         taken: list[Reports] = []
         batch: list[Any] = []
-        count = 0
-        while self._reports and (not taken or count + self._reports[0].count <= REPORTS_A_ROUND):
+        count = size = 0
+        while self._reports and (
+            not taken
+            or (
+                count + self._reports[0].count <= REPORTS_A_ROUND
+                and size + self._reports[0].bytes <= REPORTS_A_ROUND_BYTES
+            )
+        ):
             taken.append(self._reports.popleft())
             batch.extend(taken[-1].batch)
             count += taken[-1].count
+            size += taken[-1].bytes
         ticks, self._tick_due = self._tick_due, False
         if not taken and not ticks:
             return

@@ -301,6 +301,7 @@ class Central:
             "reports": self._rounds.heard,
             "refused": self._rounds.refused,
             "passed_over": self._strange.passed_over,
+            "asked_again": self.core.asked_again,
         }
 
     @property

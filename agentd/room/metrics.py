@@ -24,12 +24,20 @@ class RoomMetrics:
     def collect(self) -> Iterator[Metric]:
         """What prometheus_client asks for."""
         room = self._room
+        outputs = room.core.outputs
         labels = ("room",)
         for name, text, value in (
             ("turned_away", "Connections closed before TLS because too many came at once", room.refused),
             ("failed_handshakes", "Connections that did not finish TLS", room.failed_handshakes),
             ("received_bytes", "Of the agent protocol, without TLS", room.bytes_in),
             ("sent_bytes", "Of the agent protocol, without TLS", room.bytes_out),
+            ("spared_output_bytes", "Of outputs that central had already, or that were reduced", outputs.spared),
+            (
+                "forgotten_outputs",
+                "Outputs no longer remembered: they will be sent again",
+                outputs.sent.forgotten,
+            ),
+            ("unanswered_outputs", "Results that central asked for again and that agents repeat", outputs.unanswered),
         ):
             counter = CounterMetricFamily(f"opsconsole_room_{name}", text, labels=labels)
             counter.add_metric((room.core.room,), value)
@@ -37,6 +45,7 @@ class RoomMetrics:
         for name, text, value in (
             ("connections", "TLS connections that stand", room.connections),
             ("reading_paused", "Connections not read because central is behind", room.reading_paused),
+            ("unfinished_bytes", "Of frames of agents that have not come whole", room.unfinished_bytes),
         ):
             gauge = GaugeMetricFamily(f"opsconsole_room_{name}", text, labels=labels)
             gauge.add_metric((room.core.room,), value)

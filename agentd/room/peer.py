@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 # result-sized frame; more would only be bytes that a cancel cannot overtake.
 WRITE_BUFFER = 64 * 1024
 
+# What TLS may hold of a peer that is not read just now; without it uvloop takes 256 KiB of each.
+READ_BUFFER = 16 * 1024
+
 
 class Peer(asyncio.Protocol):
     """See the module."""
 
-    __slots__ = ("blocked", "link", "reading", "room", "transport")
+    __slots__ = ("blocked", "link", "reading", "room", "transport", "unfinished")
 
     def __init__(self, room: Room) -> None:
         self.room = room
@@ -35,10 +38,14 @@ class Peer(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.blocked = False
         self.reading = True
+        self.unfinished = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        limits = getattr(transport, "set_read_buffer_limits", None)
+        if limits is not None:
+            limits(high=READ_BUFFER)
         self.link = self.room.opened(self)
 
     def data_received(self, data: bytes) -> None:

@@ -22,10 +22,11 @@ import socket
 import ssl
 import time
 from asyncio import sslproto
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from agentd.bus import LIVE, REPORTS, Bus, Delivery, orders_subject
 from agentd.room.peer import Peer
+from agentd.room.reading import Reading
 from libstaragent import codes
 from libstaragent.errors import StarAgentError
 from libstaragent.protocol import trunk as t
@@ -53,11 +54,8 @@ ACCEPT_AGAIN_SECONDS = 0.2
 WRITES_A_TURN = 512
 # What is taken from a link at once: as much as the transport's own buffer holds.
 WRITE_AT_ONCE = 64 * 1024
-# Bytes of reports that central has not made durable, one without output counted as REPORT_BYTES: beyond it whoever
-# speaks is not read. 90,000 results without output, some seconds of the fastest store, or 300 of the largest outputs.
-REPORTS_WAITING_BYTES = 64 * 1024 * 1024
-# How often it is looked whether central has caught up; the bus has no word for it.
-CATCH_UP_SECONDS = 0.02
+# Bytes of reports in one batch: central decides and writes a batch as a whole.
+BATCH_BYTES = 4 * 1024 * 1024
 TICK_SECONDS = 1.0
 
 
@@ -96,7 +94,6 @@ class Room:
         self.bytes_out = 0
         self._peers: set[Peer] = set()
         self._handshakes: set[asyncio.Task[None]] = set()
-        self._unread: list[Peer] = []
         self._scheduled = False
         self._listener: socket.socket | None = None
         self._ticking: asyncio.TimerHandle | None = None
@@ -108,6 +105,7 @@ class Room:
         :raises OSError: the address cannot be bound.
         """
         self._loop = asyncio.get_running_loop()
+        self._reading = Reading(self._loop, self._waiting_bytes, self._peers)
         sslproto.SSLProtocol.max_size = TLS_READ_BUFFER  # type: ignore[attr-defined]
         family, _, _, _, address = (
             await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -162,11 +160,15 @@ class Room:
     @property
     def reading_paused(self) -> int:
         """Connections that are not read because central is behind."""
-        return len(self._unread)
+        return len(self._reading)
 
-    @property
     def _waiting_bytes(self) -> int:
         return self._bus.unacknowledged_bytes(REPORTS) + self.core.outputs.bytes
+
+    @property
+    def unfinished_bytes(self) -> int:
+        """Bytes of frames that have not come whole."""
+        return self._reading.unfinished
 
     # Connections ---------------------------------------------------------------------------------------------------
 
@@ -236,8 +238,7 @@ class Room:
         self.bytes_in += len(data)
         assert peer.link is not None and peer.transport is not None
         self.core.received(peer.link, data, now=self._clock(), now_ms=self._wall_ms())
-        if self._unread or self._waiting_bytes > REPORTS_WAITING_BYTES:
-            self._stop_reading(peer)
+        self._reading.heard(peer)
         if not self._scheduled:
             self._soon()
 
@@ -250,31 +251,13 @@ class Room:
     def lost(self, peer: Peer, error: Exception | None) -> None:
         """A connection is gone, whoever closed it."""
         self._peers.discard(peer)
+        self._reading.gone(peer)
         if peer.link is not None:
             self.core.closed(peer.link, codes.CONNECTION_LOST.code, now_ms=self._wall_ms())
             peer.link.shell = None
             self._soon()
         if self._all_gone is not None and not self._peers:
             self._all_gone.set()
-
-    def _stop_reading(self, peer: Peer) -> None:
-        if not peer.reading or peer.transport is None or peer.transport.is_closing():
-            return
-        peer.reading = False
-        peer.transport.pause_reading()
-        if not self._unread:
-            self._loop.call_later(CATCH_UP_SECONDS, self._read_again)
-        self._unread.append(peer)
-
-    def _read_again(self) -> None:
-        if self._waiting_bytes > REPORTS_WAITING_BYTES // 2:
-            self._loop.call_later(CATCH_UP_SECONDS, self._read_again)
-            return
-        peers, self._unread = self._unread, []
-        for peer in peers:
-            peer.reading = True
-            if peer.transport is not None and not peer.transport.is_closing():
-                peer.transport.resume_reading()
 
     # The bus and the clock -----------------------------------------------------------------------------------------
 
@@ -302,9 +285,8 @@ class Room:
         core = self.core
         if core.live:
             self._show_live()
-        reports = core.take_reports()
-        if reports:
-            self._bus.publish(REPORTS, reports, size=sum(map(t.report_bytes, reports)))
+        for batch, size in _batches(core.take_reports()):
+            self._bus.publish(REPORTS, batch, size=size)
         dirty = core.dirty
         if len(dirty) <= WRITES_A_TURN:
             core.dirty = {}
@@ -353,3 +335,17 @@ class Room:
         self.core.dirty.pop(link, None)
         peer.transport.write(link.connection.take())
         peer.transport.close()
+
+
+def _batches(reports: list[t.Report]) -> Iterator[tuple[list[t.Report], int]]:
+    """The reports in batches of about BATCH_BYTES, with the bytes of each."""
+    batch: list[t.Report] = []
+    size = 0
+    for report in reports:
+        batch.append(report)
+        size += t.report_bytes(report)
+        if size >= BATCH_BYTES:
+            yield batch, size
+            batch, size = [], 0
+    if batch:
+        yield batch, size

@@ -159,6 +159,11 @@ class Connection:
         self._credit_out.pop(stream, None)
 
     @property
+    def unfinished(self) -> int:
+        """Bytes of a frame that has not come whole."""
+        return self._decoder.pending
+
+    @property
     def queued(self) -> int:
         """Bytes that wait to be sent."""
         return self._queued

@@ -31,6 +31,8 @@ def test_fanout_measures_the_control_plane_and_the_limit_in_one_run() -> None:
         "20 targets a job, 8 jobs at once",
         "20 targets a job, one at a time",
         "1 target a job, 32 at once",
+        "20 targets a job, 4 KiB alike from all",
+        "20 targets a job, 4 KiB reduced",
         "limit",
         "limit",
     ]
@@ -62,6 +64,14 @@ def test_chaos_kills_every_kind_of_process_and_the_books_balance() -> None:
     assert all(said["kills"][kind] for kind in ("agent", "keeper", "host", "central", "cut", "stall"))
     assert said["began"] > 0 and said["open"] == 0
     assert (said["lost"], said["double"], said["silent"]) == (0, 0, 0)
+
+
+def test_flood_stores_every_byte_in_bounded_memory() -> None:
+    said = run("flood", within=100)
+    assert said["stored"] == said["hosts"] == 25
+    assert said["wrong"] == 0
+    assert said["printed_bytes"] > 3 * said["bound_bytes"] > 0
+    assert said["grown_bytes"] < said["bound_bytes"]
 
 
 def test_herd_is_back_after_the_control_planes_death() -> None:

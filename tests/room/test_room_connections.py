@@ -77,7 +77,7 @@ async def test_a_room_that_stops_sends_its_agents_away_for_a_while(place: Any) -
 
 
 async def test_when_central_is_behind_agents_are_not_read_and_nothing_is_lost(place: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("agentd.room.server.REPORTS_WAITING_BYTES", 10 * t.REPORT_BYTES)
+    monkeypatch.setattr("agentd.room.reading.REPORTS_WAITING_BYTES", 10 * t.REPORT_BYTES)
     agent = place.name(1)
     client = await place.up(agent)
     place.central.hold = True

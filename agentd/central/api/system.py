@@ -31,6 +31,7 @@ _COUNTED = {
     "reports": "Reports of rooms heard",
     "refused": "Writes that were undone",
     "passed_over": "Results of unknown jobs not looked up",
+    "asked_again": "Results that rooms had to tell again",
 }
 
 
