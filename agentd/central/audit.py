@@ -68,9 +68,10 @@ class Claim(Struct, frozen=True):
         return signed is not None and signature_holds(domain, signed.payload, signed.key, signed.signature)
 
 
-def job_entry(job: Job) -> AuditEntry:
-    """A job that was accepted."""
-    return act_entry(job.envelope, job.signed, source=job.source, rule=job.rule, members=tuple(job.members.values()))
+def job_entry(job: Job, text: str) -> AuditEntry:
+    """A job that was accepted; `text` is its act's."""
+    members = tuple(job.members.values())
+    return act_entry(job.envelope, job.signed, source=job.source, rule=job.rule, members=members, text=text)
 
 
 def act_entry(
@@ -81,9 +82,11 @@ def act_entry(
     rule: str = "",
     subject: str = "",
     members: tuple[Member, ...] = (),
+    text: str = "",
 ) -> AuditEntry:
     """Any signed act that was accepted; `subject` is what it is about where that is not the envelope's own job."""
-    return AuditEntry(outcome="accepted", source=source, rule=rule, **_said(envelope, signed, subject, members))
+    said = _said(envelope, signed, subject, members, text or act_text(envelope.act))
+    return AuditEntry(outcome="accepted", source=source, rule=rule, **said)
 
 
 def end_entry(job: Job) -> AuditEntry:
@@ -170,14 +173,14 @@ def refused_entry(claim: Claim, error: StarAgentError, *, source: str) -> AuditE
     return AuditEntry(outcome="refused", code=error.code.code, detail=shorten(error.detail), source=source, **said)
 
 
-def _said(envelope: Envelope, signed: Signed, subject: str, members: tuple[Member, ...]) -> dict[str, Any]:
+def _said(envelope: Envelope, signed: Signed, subject: str, members: tuple[Member, ...], text: str) -> dict[str, Any]:
     targets = envelope.targets
     said: dict[str, Any] = {
         "act": act_name(envelope.act),
         "operator": envelope.operator,
         "key": _fingerprint(signed.key),
         "signature": "held",
-        "text": shorten(act_text(envelope.act)),
+        "text": shorten(text),
         "subject": subject or envelope.id,
         "envelope": _sha256(signed.payload).digest(),
     }
@@ -197,6 +200,7 @@ def _claimed(claim: Claim, signed: Signed) -> dict[str, Any]:
             return {"operator": _challenge.decode(signed.payload).operator, "key": fingerprint(signed.key)}
         if claim.act:
             return {"key": fingerprint(signed.key), "envelope": _sha256(signed.payload).digest()}
-        return _said(read_unverified(signed), signed, claim.subject, ())
+        envelope = read_unverified(signed)
+        return _said(envelope, signed, claim.subject, (), act_text(envelope.act))
     except (StarAgentError, msgspec.MsgspecError, ValueError, RecursionError):
         return {"key": fingerprint(signed.key), "envelope": _sha256(signed.payload).digest()}

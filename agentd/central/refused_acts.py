@@ -16,6 +16,10 @@ from agentd.central.refusals import REFUSALS_EVERY, Refusals
 from agentd.central.trust import RosterBook
 from agentd.store.ops import InsertAudit, Op
 from libstaragent.errors import StarAgentError
+from libstaragent.security.signed import Signed
+
+# Acts on jobs that are recognised when they come again: they hold for a minute.
+MAX_TAKEN = 4096
 
 log = logging.getLogger("agentd.central")
 
@@ -31,6 +35,7 @@ class RefusedActs:
         self._write = write
         self._now_ms = now_ms
         self._refusals = Refusals()
+        self._taken: dict[bytes, None] = {}
         self._told = self._loop.time()
         self._telling: asyncio.Task[None] | None = None
 
@@ -40,6 +45,18 @@ class RefusedActs:
         operator = known.name if known is not None and claim.holds else ""
         if self._refusals.may_tell(operator=operator, source=source, code=error.code.code, now=self._loop.time()):
             await self._try([InsertAudit(refused_entry(claim, error, source=source), self._now_ms())])
+
+    def was_taken(self, signed: Signed) -> bool:
+        """Whether just this was taken before, as far as is known: whoever has it may send it again for as long as it
+        holds, and has one entry for it.
+        """
+        return signed.signature in self._taken
+
+    def taken(self, signed: Signed) -> None:
+        """It is on disk."""
+        self._taken[signed.signature] = None
+        if len(self._taken) > MAX_TAKEN:
+            del self._taken[next(iter(self._taken))]
 
     def tick(self) -> None:
         """Some time has passed."""

@@ -237,8 +237,17 @@ class Central:
                 self.core.rolled_back(decision)
                 self._rounds.ask(decide, partial(_fail, future))
                 return
-            audited = InsertAudit(act_entry(open_signed(signed), signed, source=source, subject=job.id), turn.now_ms)
-            turn.add(decision, [*decision_ops(decision), audited], lambda error: _settle(future, job, error))
+            ops = decision_ops(decision)
+            if not self.refused.was_taken(signed):
+                entry = act_entry(open_signed(signed), signed, source=source, subject=job.id)
+                ops.append(InsertAudit(entry, turn.now_ms))
+
+            def done(error: StarAgentError | None) -> None:
+                if error is None:
+                    self.refused.taken(signed)
+                _settle(future, job, error)
+
+            turn.add(decision, ops, done)
 
         self._request(decide, future)
         return future

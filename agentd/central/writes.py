@@ -5,7 +5,7 @@ Not here: when (`service`). Rules: pure; a result that comes twice makes the sam
 
 from __future__ import annotations
 
-__all__ = ("decision_ops", "job_ops", "job_title", "stored_facts")
+__all__ = ("decision_ops", "job_ops", "stored_facts")
 
 import msgspec
 
@@ -43,20 +43,16 @@ ADDRESSES = "host addresses"
 ONLY_AMENDMENT = 1
 
 
-def job_title(job: Job) -> str:
-    """Command and expression on two lines: what a list shows, without opening the envelope."""
-    command = command_text(job.envelope)
-    return f"{command}\n{' '.join(expression_of(job.envelope).split())}"
-
-
 def job_ops(job: Job) -> list[Op]:
     """A job that is new."""
+    command = command_text(job.envelope)
     return [
         InsertJob(
             id=job.id,
             operator=job.operator,
             act=act_name(job.envelope.act),
-            title=job_title(job),
+            # On two lines what a list shows, without opening the envelope.
+            title=f"{command}\n{' '.join(expression_of(job.envelope).split())}",
             submitted_ms=job.submitted_ms,
             expires_ms=job.envelope.expires,
             deadline_ms=job.deadline_ms,
@@ -64,7 +60,7 @@ def job_ops(job: Job) -> list[Op]:
             envelope=pack_signed(job.signed),
             members=_pack([(member.agent, member.name, member.room) for member in job.members.values()]),
         ),
-        InsertAudit(job_entry(job), job.submitted_ms),
+        InsertAudit(job_entry(job, command), job.submitted_ms),
     ]
 
 

@@ -57,7 +57,7 @@ class AuditWriter:
             at_ms = max(at_ms, op.at_ms)
             digest = entry_hash(digest, seq, at_ms, body)
             rows.append((seq, at_ms, entry.operator, entry.subject, entry.outcome == "refused", body, digest))
-        self._insert(connection, rows)
+        self._insert.in_order(connection, rows)
         self._next = ChainEnd(seq, at_ms, digest)
 
     def committed(self) -> None:

@@ -74,6 +74,10 @@ class BulkInsert:
         new = self._insert(connection, lean, self._usual_shapes)
         return new + self._insert(connection, whole, self._whole_shapes)
 
+    def in_order(self, connection: Connection, rows: list[_Row]) -> None:
+        """Insert whole `rows` that are in the order of their keys, each once."""
+        self._insert(connection, rows, self._whole_shapes)
+
     def _insert(self, connection: Connection, rows: list[_Row], shapes: dict[int, str]) -> list[Any]:
         new: list[Any] = []
         at = 0

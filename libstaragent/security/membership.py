@@ -81,7 +81,8 @@ def root(members: Iterable[Member]) -> bytes:
 
     :raises Conflict: one agent stands in `members` twice.
     """
-    return MembershipTree(members).root
+    listed = list(members)
+    return _leaf(listed[0]) if len(listed) == 1 else MembershipTree(listed).root
 
 
 def proofs(members: Iterable[Member]) -> dict[str, Proof]:

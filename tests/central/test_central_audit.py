@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -40,19 +41,22 @@ async def test_every_other_way_in_has_its_entry(stack: Any) -> None:
     job = stack.people.exec(members, "sleep", "9")
     identity = stack.people.open(job).id
     await stack.post("/v1/jobs", job)
-    assert (await stack.post(f"/v1/jobs/{identity}/cancel", stack.people.cancel(identity))).status_code == 202
+    cancel = stack.people.cancel(identity)
+    for _ in range(3):
+        assert (await stack.post(f"/v1/jobs/{identity}/cancel", cancel)).status_code == 202
     assert (await stack.post("/v1/tokens", stack.people.token())).status_code == 201
     roster = stack.people.roster(stack.state.ca_sha256)
     assert (await stack.post("/v1/rosters", roster)).status_code == 200
     await stack.log_in()
-    told = {(entry.act, entry.outcome, entry.operator) for entry in await entries(stack)}
+    told = Counter((entry.act, entry.outcome, entry.operator) for entry in await entries(stack))
+    assert told[("cancel", "accepted", "ann")] == 1
     assert {
         ("exec", "accepted", "ann"),
         ("cancel", "accepted", "ann"),
         ("issue_token", "accepted", "ann"),
         ("roster", "accepted", "root"),
         ("login", "accepted", "ann"),
-    } <= told
+    } <= set(told)
 
 
 async def test_what_is_refused_is_told_with_its_code_and_whether_the_signature_held(stack: Any) -> None:
