@@ -41,10 +41,10 @@ LOW_WATER = 0.95
 DAY_MS = 86_400_000
 
 # What one batch deletes: a few ms of the writer.
-JOBS_A_BATCH = 64
-TARGETS_A_BATCH = 500
-OUTPUTS_A_BATCH = 200
-OUTPUT_BYTES_A_BATCH = 4 * 1024 * 1024
+JOBS_A_BATCH = 32
+TARGETS_A_BATCH = 250
+OUTPUTS_A_BATCH = 64
+OUTPUT_BYTES_A_BATCH = 2 * 1024 * 1024
 AUDIT_A_BATCH = 1000
 # By age alone the audit is pruned once a day: each time leaves a checkpoint for good.
 AUDIT_EVERY_MS = DAY_MS
