@@ -298,6 +298,8 @@ BUGS: dict[str, PlantedBug] = {
     "acknowledge-before-commit": PlantedBug(
         "central says that results are stored before they are", Cores(acknowledge_early=True)
     ),
+    "audit-before-commit": PlantedBug("the audit tells of what is then not written", Cores(audit="before")),
+    "audit-after-commit": PlantedBug("the audit is written when the job is on disk already", Cores(audit="after")),
     "ids-lost-on-restart": PlantedBug(
         "the agent forgets finished ids when it restarts", Cores(agent=_LosesIdsOnRestart)
     ),

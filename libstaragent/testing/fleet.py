@@ -27,6 +27,7 @@ from libstaragent.roles.keeper import KeeperCore
 from libstaragent.security.acts import Member
 from libstaragent.testing.clock import ManualClock
 from libstaragent.testing.fleet_agent import AgentProcess
+from libstaragent.testing.fleet_audit import When
 from libstaragent.testing.fleet_bus import SimBus
 from libstaragent.testing.fleet_central import CentralProcess
 from libstaragent.testing.fleet_checks import check_cancels, check_end, leftovers
@@ -56,6 +57,7 @@ class Cores:
     room: type[WatchedRoom] = WatchedRoom
     central: type[CentralCore] = CentralCore
     acknowledge_early: bool = False
+    audit: When = "with"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +151,7 @@ class Fleet:
                 verify=self.trust.verify,
                 known=self.members,
                 acknowledge_early=self.cores.acknowledge_early,
+                audit=self.cores.audit,
                 ordering=self.plans.ordering,
             )
 

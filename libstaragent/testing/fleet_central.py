@@ -21,6 +21,7 @@ from libstaragent.roles.central_state import Decision, Job
 from libstaragent.security.acts import Cancel, Envelope, Member, Pause, Resume
 from libstaragent.security.signed import Signed
 from libstaragent.testing.clock import ManualClock
+from libstaragent.testing.fleet_audit import When
 from libstaragent.testing.fleet_bus import SimBus, SimDelivery
 from libstaragent.testing.fleet_store import SimStore
 from libstaragent.testing.process import SimProcess
@@ -34,7 +35,9 @@ Answer = Callable[[bool], None]
 
 
 class CentralProcess(SimProcess):
-    """See the module. `acknowledge_early` is a planted bug: orders leave before the commit."""
+    """See the module. Two are planted bugs: with `acknowledge_early` orders leave before the commit, and `audit` says
+    when the audit is written, which is to be with it.
+    """
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class CentralProcess(SimProcess):
         verify: Callable[[Signed, int], Envelope],
         known: Mapping[str, Member],
         acknowledge_early: bool,
+        audit: When,
         ordering: Callable[[t.Order], None],
     ) -> None:
         super().__init__(clock)
@@ -58,6 +62,7 @@ class CentralProcess(SimProcess):
         self._known = known
         self._verify = verify
         self._early = acknowledge_early
+        self._audit = audit
         self._ordering = ordering
         self._inputs: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self._committing = False
@@ -111,6 +116,8 @@ class CentralProcess(SimProcess):
             return
         if self._early:
             self._carry_out(decision)
+        if self._audit == "before":
+            self._write_audit(decision)
         self._committing = True
         delay = 0.001 + self._random.random() * (1.0 if self._random.random() < 0.1 else 0.02)
         self.later(delay, self._commit, decision, answers, deliveries)
@@ -126,13 +133,20 @@ class CentralProcess(SimProcess):
             self._committing = False
             self.later(0.0, self._next)
             return
+        if self._audit == "with":
+            self._write_audit(decision)
         self._store.commit(decision)
         self.later(0.001 + self._random.random() * 0.03, self._committed, decision, answers, deliveries)
 
     def _committed(self, decision: Decision, answers: list[Answer], deliveries: list[SimDelivery]) -> None:
         self._committing = False
+        if self._audit == "after":
+            self._store.audit.append(decision, known=(), now_ms=self.clock.now_ms)
         self._done(decision, answers, deliveries)
         self._next()
+
+    def _write_audit(self, decision: Decision) -> None:
+        self._store.audit.append(decision, known=self._store.jobs, now_ms=self.clock.now_ms)
 
     def _next(self) -> None:
         if self._inputs and not self._committing:

@@ -13,6 +13,7 @@ from libstaragent.jobs.reduce import counts, merge, parse_reducer, read_part, re
 from libstaragent.jobs.states import is_terminal
 from libstaragent.model.result import Output, encode_records
 from libstaragent.security.acts import Exec
+from libstaragent.testing.fleet_audit import check_audit
 from libstaragent.testing.weather import FAULTS_END
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def check_end(fleet: Fleet) -> None:
                 breaks("the counts add up", f"{identity}: {job.counts}, stored {said}")
             if not all(map(is_terminal, job.counts)):
                 breaks("the counts add up", f"{identity}: {job.counts}")
+    check_audit(fleet.store.audit, fleet.store.jobs, fleet.referee)
     for held in leftovers(fleet):
         breaks("nobody holds on to anything", held)
 

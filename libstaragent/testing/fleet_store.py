@@ -14,6 +14,7 @@ from libstaragent.security.acts import Exec
 from libstaragent.security.signed import Signed
 from libstaragent.testing.clock import ManualClock
 from libstaragent.testing.disk import DiskHealth
+from libstaragent.testing.fleet_audit import SimAudit
 from libstaragent.testing.referee import Referee
 
 
@@ -47,6 +48,11 @@ class StoredJob:
         self.cancelled_at = 0.0
         self.pauses: list[PauseEntry] = []
 
+    @property
+    def whole(self) -> bool:
+        """Whether each target has ended."""
+        return len(self.ended) == len(self.members)
+
     def past(self, now_ms: int) -> Past:
         """What central reads of a planned job when it picks it up."""
         return Past(
@@ -67,6 +73,7 @@ class SimStore:
         self._referee = referee
         self.health = DiskHealth()
         self.jobs: dict[str, StoredJob] = {}
+        self.audit = SimAudit()
         self.outputs: dict[bytes, bytes] = {}
 
     def commit(self, decision: Decision) -> None:
