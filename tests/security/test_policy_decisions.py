@@ -43,6 +43,13 @@ def test_a_policy_that_is_written_out_is_the_same_when_it_is_read(file: Path) ->
     assert (again.rules, again.groups, again.labels) == (policy.rules, policy.groups, policy.labels)
 
 
+def test_the_policy_of_the_guide_comes_out_as_it_says() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "rules.md").read_text(encoding="utf-8")
+    policy = read_policy(guide.partition("```toml\n")[2].partition("```")[0])
+    rules = Policy(policy.rules, policy.labels, policy.groups)
+    assert [judge_case(rules, case, policy.hosts, now_ms=NOON).holds for case in policy.cases] == [True, True]
+
+
 # Patterns ---------------------------------------------------------------------------------------------------------
 
 WORDS = st.text(alphabet="ab*?", max_size=6).filter(lambda word: "**" not in word)

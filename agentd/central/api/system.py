@@ -89,6 +89,7 @@ class SystemApi:
         ops, size = self._store.queued
         for name, text, value in (
             ("hosts", "Hosts enrolled", len(self._central.hosts)),
+            ("roster_seconds_left", "Until the roster ends and no host acts any more", self._roster_seconds_left()),
             ("hosts_up", "Hosts connected", self._hosts_up()),
             ("jobs_open", "Jobs that have not ended", self._open_jobs()),
             ("event_readers", "Open event streams", len(self._hub)),
@@ -96,6 +97,9 @@ class SystemApi:
             ("store_queued_bytes", "Bytes that wait to be written", size),
         ):
             yield GaugeMetricFamily(f"opsconsole_central_{name}", text, value=value)
+
+    def _roster_seconds_left(self) -> int:
+        return (self._central.trust.newest.valid_until - self._central.now_ms()) // 1000
 
     def _hosts_up(self) -> int:
         return sum(host.up for host in self._central.core.hosts.values())
