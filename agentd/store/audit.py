@@ -7,7 +7,12 @@ and the end read again. A number that is there already fails the statement: anot
 
 from __future__ import annotations
 
-__all__ = ("FLEET_KEY", "AuditWriter", "ChainEnd")
+__all__ = (
+    "FLEET_KEY",
+    "AuditWriter",
+    "ChainEnd",
+    "read_end",
+)
 
 from collections.abc import Iterable
 

@@ -17,6 +17,7 @@ __all__ = (
     "SeenHeads",
     "Witness",
     "ask_hosts",
+    "code_of",
     "heads_path",
     "read_audit",
     "verify_chain",

@@ -11,6 +11,7 @@ room → viewers   LiveChunk  LiveDropped     (lossy: views only, never what is 
 from __future__ import annotations
 
 __all__ = (
+    "AuditHead",
     "CancelTargets",
     "CertificateIssued",
     "Dispatch",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ("add_auditing",)
+__all__ = (
+    "add_auditing",
+    "count",
+    "moment",
+)
 
 import argparse
 import time
