@@ -115,9 +115,10 @@ async def _show(fleet: Fleet, options: Namespace) -> int:
 
 
 async def _output(fleet: Fleet, options: Namespace) -> int:
+    from libstaragent import codes
     from libstaragent.client.output import output_pieces
     from libstaragent.model.api import OutputView
-    from opsconsole.cli.failure import usage
+    from opsconsole.cli.failure import narrate, usage
     from opsconsole.cli.gathering import check_gathering, gathers, show_gathered
     from opsconsole.cli.watchers import watcher_for
 
@@ -136,11 +137,11 @@ async def _output(fleet: Fleet, options: Namespace) -> int:
         watcher.end(options.host)
         return 0
     # What a host brought later than its deadline is its output as well; it comes after the word that it was lost.
-    outputs = {
-        target.host: target.output
-        for target in sorted(await job.targets(output=True), key=lambda target: target.amendment)
-        if isinstance(target.output, OutputView)
-    }
+    targets = sorted(await job.targets(output=True), key=lambda target: target.amendment)
+    outputs = {target.host: target.output for target in targets if isinstance(target.output, OutputView)}
+    gone = sum(target.output_pruned for target in targets)
+    if gone:
+        narrate(f"{codes.OUTPUT_PRUNED.code}: the outputs of {gone} targets are not kept any longer")
     watcher = watcher_for(options, job.id, list(outputs))
     for host, stored in sorted(outputs.items()):
         watcher.pieces(host, output_pieces(stored))
