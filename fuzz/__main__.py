@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from random import Random
 
-from fuzz import disk, wire, words
+from fuzz import disk, policy, wire, words
 
 # The slowest honest input takes a millisecond or two; a busy machine multiplies the clock's time, not the processor's.
 HANG_SECONDS = 5.0
@@ -28,6 +28,7 @@ TARGETS: dict[str, Callable[[Random], None]] = {
     "envelope": wire.envelope,
     "journal": disk.journal,
     "spool": disk.spool,
+    "policy": policy.policy,
     "targets": words.targets,
     "targets-meaning": words.targets_meaning,
     "sanitiser": words.sanitiser,

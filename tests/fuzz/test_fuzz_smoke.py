@@ -8,7 +8,10 @@ import pytest
 
 from fuzz import words
 from fuzz.__main__ import TARGETS, Hang, main
+from libstaragent import codes
+from libstaragent.errors import StarAgentError
 from libstaragent.protocol import frames
+from libstaragent.security.policy.reader import read_policy
 
 INPUTS = 1500
 
@@ -43,3 +46,9 @@ def test_an_input_that_does_not_end_is_found(
     monkeypatch.setattr("fuzz.__main__.HANG_SECONDS", 0.2)
     assert main(["endless", "--inputs", "1"]) == 1
     assert Hang.__name__ in capsys.readouterr().out
+
+
+def test_half_of_a_character_in_a_policy_is_refused_with_its_place() -> None:
+    with pytest.raises(StarAgentError) as refused:
+        read_policy('# a\n# b \ud800\n[[rule]]\nname = "x"\n')
+    assert refused.value.code is codes.POLICY_SYNTAX and "line 2, column 5" in refused.value.detail

@@ -9,7 +9,7 @@ Not here: reading TOML. Rules: pure; any text gives places, in one pass.
 
 from __future__ import annotations
 
-__all__ = ("Place", "Places")
+__all__ = ("Place", "Places", "half_character")
 
 from msgspec import Struct
 
@@ -74,3 +74,13 @@ class Places:
                 name = key.strip().strip("\"'")
                 self._keys.setdefault((table, index, name), Place(number, column))
                 inside = next((quote for quote in _QUOTES if rest.count(quote) % 2), "")
+
+
+def half_character(text: str) -> str:
+    """Where half of a character stands, which could neither be written down again nor signed; empty where none does."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        line, column = text.count("\n", 0, error.start) + 1, error.start - text.rfind("\n", 0, error.start)
+        return f"line {line}, column {column}"
+    return ""

@@ -31,7 +31,7 @@ from libstaragent import codes
 from libstaragent.errors import StarAgentError
 from libstaragent.model import ids
 from libstaragent.security.policy.cases import Case, HostSeen
-from libstaragent.security.policy.locating import Places
+from libstaragent.security.policy.locating import Places, half_character
 from libstaragent.security.policy.model import ANY, OWN_USER, Hours, Limits, Rule, check_labels, check_rules, is_who
 from libstaragent.security.policy.paths import check_path_pattern
 from libstaragent.security.policy.units import days_of, hours_of, ms_of, rate_of, size_of
@@ -73,6 +73,8 @@ def read_policy(text: str, *, file: str = "policy") -> PolicyFile:
     """
     if len(text.encode("utf-8", "surrogatepass")) > MAX_FILE:
         raise codes.POLICY_SYNTAX.error(f"{file} is larger than 1 MiB")
+    if place := half_character(text):
+        raise codes.POLICY_SYNTAX.error(f"{file}, {place}: not Unicode text")
     try:
         # tomllib refuses a bare CR as it must; a file of another system has it before each LF.
         said = tomllib.loads(text.replace("\r\n", "\n"))
