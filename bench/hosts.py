@@ -39,6 +39,8 @@ PR_SET_CHILD_SUBREAPER = 36
 GONE_WITHIN_SECONDS = 30.0
 # Between looks of the service manager: systemd's default pause before a restart.
 TEND_SECONDS = 0.1
+# A forked command has its own session after a few system calls.
+SECOND_LOOK_SECONDS = 0.1
 
 
 class Host:
@@ -181,17 +183,27 @@ class Host:
         return os.waitstatus_to_exitcode(status)
 
     def _agent(self) -> int | None:
-        """The keeper's child that runs the same program; a command is in a session of its own."""
+        """The keeper's child that runs the same program in the same session, and still does at a second look: a command
+        that was forked just now is such a child, too, for the moment until it has a session of its own.
+        """
+        found = self._likely_agents()
+        if found:
+            select.select([], [], [], SECOND_LOOK_SECONDS)
+            found &= self._likely_agents()
+        return min(found, default=None)
+
+    def _likely_agents(self) -> set[int]:
         if self._handle is None or _is_gone(self._handle, 0):
-            return None
+            return set()
         try:
             keeper = psutil.Process(self._pid)
-            for child in keeper.children():
-                if child.cmdline() == keeper.cmdline() and os.getsid(child.pid) == os.getsid(self._pid):
-                    return child.pid
+            here = os.getsid(self._pid)
+            same = keeper.cmdline()
+            return {
+                child.pid for child in keeper.children() if child.cmdline() == same and os.getsid(child.pid) == here
+            }
         except (psutil.Error, ProcessLookupError):
-            return None
-        return None
+            return set()
 
 
 class Hosts:

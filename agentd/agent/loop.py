@@ -74,6 +74,7 @@ class AgentLoop:
         self._room_events = 0
         self._room_descriptor = -1
         self._keeper: KeeperLink | None = None
+        self._keeper_events = 0
         self._known: list[dict[str, Any]] = []
         self._connect_at = 0.0
         # A room's name may have addresses that lead nowhere from here: what did not open is tried by the next one.
@@ -98,6 +99,7 @@ class AgentLoop:
                 key.data()
             self._carry_out()
             self._send()
+            self._watch_keeper()
         self._leave()
 
     # Room ---------------------------------------------------------------------------------------------------------
@@ -193,12 +195,25 @@ class AgentLoop:
             self._log(f"keeper: {error}")
             self._start_anew()
             return
+        self._keeper_events = selectors.EVENT_READ
         self._selector.register(self._keeper.socket, selectors.EVENT_READ, self._on_keeper)
+
+    def _watch_keeper(self) -> None:
+        if self._keeper is None:
+            return
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._keeper.wants_write else 0)
+        if events != self._keeper_events:
+            self._keeper_events = events
+            self._selector.modify(self._keeper.socket, events, self._on_keeper)
 
     def _on_keeper(self) -> None:
         assert self._keeper is not None
         try:
+            self._keeper.flush()
             events = self._keeper.receive()
+        except OSError as error:
+            self._log(f"keeper: {error}")
+            events = None
         except StarAgentError as error:
             self._log(str(error))
             events = None

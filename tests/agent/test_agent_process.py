@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +13,14 @@ import msgspec
 import psutil
 import pytest
 
+from agentd.agent.keeper_link import WAITING_MAX, KeeperLink
 from agentd.agent.state import write_whole
 from agentd.bus import orders_subject
 from libstaragent import codes
+from libstaragent.errors import StarAgentError
 from libstaragent.model.result import records
 from libstaragent.protocol import trunk as t
+from libstaragent.roles.keeper_frames import FrameReader
 from libstaragent.security.envelope import Cancel, Envelope, Exec, Member, Signed, TargetList, TargetRoot, sign
 from libstaragent.security.membership import MembershipTree
 from libstaragent.security.roster import Operator, digest
@@ -402,3 +406,49 @@ async def test_a_damaged_journal_is_said_and_no_order_from_before_runs_again(
     assert (again.state, again.code, again.ran) == ("interrupted", codes.IDS_LOST.code, "maybe")
     assert referee.read_text() == "ran\n"
     assert codes.STATE_DAMAGED.code in agent.log
+
+
+async def test_a_keeper_that_is_behind_is_waited_for_and_the_agent_goes_on(agent: AgentUnderTest) -> None:
+    agent.start()
+    await agent.up()
+    assert agent.process is not None
+    before = agent.agent_process.pid
+    os.kill(agent.process.pid, signal.SIGSTOP)
+    try:
+        # More than a socket between two processes holds.
+        jobs = [agent.run("wc", "-c", stdin=b"x" * 65_000) for _ in range(12)]
+        for job in jobs:
+            await agent.progress(job, "accepted")
+    finally:
+        os.kill(agent.process.pid, signal.SIGCONT)
+    results = [await agent.result(job) for job in jobs]
+    assert [result.state for result in results] == ["ok"] * len(jobs)
+    assert agent.agent_process.pid == before
+
+
+def test_what_waits_for_a_keeper_is_bounded_and_all_of_it_arrives(short_tmp: Path) -> None:
+    path = short_tmp / "keeper.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        link = KeeperLink(path)
+        keeper, _ = listening.accept()
+    with keeper:
+        spawn = {"op": "spawn", "job": "x", "stdin_b64": "A" * 200_000}
+        taken = 0
+        with pytest.raises(StarAgentError, match="SA-5501"):
+            while True:
+                link.send(spawn)
+                taken += 1
+        assert taken * 200_000 > WAITING_MAX - 400_000
+        link.send({"op": "forget", "job": "x"})
+        reader, heard = FrameReader(), []
+        while len(heard) < taken + 2:
+            link.flush()
+            heard += reader.feed(keeper.recv(1 << 20))
+        assert [frame["op"] for frame in heard] == ["hello", *["spawn"] * taken, "forget"]
+        assert not link.wants_write
+    with pytest.raises(OSError):
+        for _ in range(2):
+            link.send({"op": "forget", "job": "x"})
+    link.close()
