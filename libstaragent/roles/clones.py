@@ -13,15 +13,19 @@ number), another address, an old connection that stands half open, and a late HE
 comes after its successor's with a number from before. A backup that was restored looks like the second line, and is
 treated so: what that machine believes to have done is older than what it did.
 
-Not here: what follows (`guards`). Rules: about 300 bytes an agent; what is known of it is lost with the process and
+The bus tells a HELLO again, and late, when a commit fails or central starts anew: numbers that do not grow then say
+nothing of the host. So only what a room heard after all that is known counts (`Heard`). Leaving out what comes late
+costs no proof: doubles go on saying HELLO.
+
+Not here: what follows (`guards`). Rules: about 400 bytes an agent; what is known of it is lost with the process and
 told again by its next HELLOs; a finding stays until `settle`.
 """
 
 from __future__ import annotations
 
-__all__ = ("STRAY_MS", "SUPERSEDED_MAX", "CloneWatch", "Finding")
+__all__ = ("LATE_WITHIN_MS", "STRAY_MS", "SUPERSEDED_MAX", "CloneWatch", "Finding", "Heard")
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Finding = Literal["", "two_live", "went_back", "one_process_twice"]
 
@@ -31,17 +35,38 @@ SUPERSEDED_MAX = 4
 STRAY_MS = 60_000
 # Numbers of one process that may not have grown: one is a late word on an old connection.
 LATE_WORDS = 1
+# So many within this: two copies of a process send each other away every second or two, and one process in a year of
+# bad networks may well have two late words.
+LATE_WITHIN_MS = 600_000
+
+
+class Heard(NamedTuple):
+    """When a room heard a HELLO: `order` counts what one room process, `boot`, heard; `at_ms` is the room's wall clock,
+    which decides between two processes, and where a process has no name.
+    """
+
+    at_ms: int
+    boot: str = ""
+    order: int = 0
+
+    def is_after(self, other: Heard) -> bool:
+        """Whether this was heard after `other`; not where it is the same one."""
+        if self.boot and self.boot == other.boot:
+            return self.order > other.order
+        return self.at_ms > other.at_ms
 
 
 class _Known:
-    """What one agent's HELLOs said."""
+    """What one agent's HELLOs said, `heard` when the last of them was."""
 
-    __slots__ = ("finding", "first", "last", "late", "nonce", "strays", "superseded")
+    __slots__ = ("finding", "first", "heard", "last", "late", "late_ms", "nonce", "strays", "superseded")
 
-    def __init__(self, nonce: bytes, connects: int) -> None:
+    def __init__(self, nonce: bytes, connects: int, heard: Heard) -> None:
         self.nonce = nonce
+        self.heard = heard
         self.first = self.last = connects
-        self.late = 0
+        # Late words, and when the last of them was heard.
+        self.late = self.late_ms = 0
         self.superseded: dict[bytes, int] = {}
         # Nonces that came with a number from before; which one of them is alive is not known yet.
         self.strays: dict[bytes, int] = {}
@@ -54,15 +79,16 @@ class CloneWatch:
     def __init__(self) -> None:
         self._agents: dict[str, _Known] = {}
 
-    def hello(self, agent: str, nonce: bytes, connects: int) -> Finding:
-        """A HELLO, in the order in which rooms heard them; what is wrong with the agent, or nothing."""
+    def hello(self, agent: str, nonce: bytes, connects: int, heard: Heard) -> Finding:
+        """A HELLO, perhaps told again or late; what is wrong with the agent, or nothing."""
         if not connects:
             return ""
         known = self._agents.get(agent)
         if known is None:
-            self._agents[agent] = _Known(nonce, connects)
+            self._agents[agent] = _Known(nonce, connects, heard)
             return ""
-        if not known.finding:
+        if not known.finding and heard.is_after(known.heard):
+            known.heard = heard
             known.finding = _judge(known, nonce, connects)
         return known.finding
 
@@ -93,7 +119,9 @@ def _judge(known: _Known, nonce: bytes, connects: int) -> Finding:
         if connects > known.last:
             known.last = connects
             return ""
-        known.late += 1
+        at_ms = known.heard.at_ms
+        known.late = known.late + 1 if at_ms - known.late_ms < LATE_WITHIN_MS else 1
+        known.late_ms = at_ms
         return "one_process_twice" if known.late > LATE_WORDS else ""
     before = known.superseded.get(nonce)
     if before is not None:

@@ -25,7 +25,7 @@ from msgspec import Struct
 
 from libstaragent import codes
 from libstaragent.protocol import trunk as t
-from libstaragent.roles.clones import STRAY_MS, CloneWatch, Finding
+from libstaragent.roles.clones import STRAY_MS, CloneWatch, Finding, Heard
 
 State = Literal["free", "quarantined", "renewing", "bound", "replaced"]
 STATES: tuple[State, ...] = ("free", "quarantined", "renewing", "bound", "replaced")
@@ -118,7 +118,8 @@ class GuardBook:
         agent = report.agent
         guard = self.get(agent)
         self._see(agent, _holder_of(report))
-        finding = self._watch.hello(agent, report.boot_nonce, report.connects)
+        heard = Heard(report.at_ms, report.boot, report.order)
+        finding = self._watch.hello(agent, report.boot_nonce, report.connects, heard)
         if guard.state in ("quarantined", "replaced"):
             # The room has not heard of it yet.
             return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
@@ -9,16 +11,20 @@ from hypothesis import strategies as some
 from libstaragent import codes
 from libstaragent.errors import StarAgentError
 from libstaragent.protocol import trunk as t
-from libstaragent.roles.clones import STRAY_MS, CloneWatch
+from libstaragent.roles.clones import LATE_WITHIN_MS, STRAY_MS, CloneWatch, Heard
 from libstaragent.roles.guards import BACKDATED_S, HOLDERS_MAX, Guard, GuardBook, read_guard, write_guard
 from libstaragent.security.identity import BACKDATE_MS
 
 A, B, C = b"a" * 16, b"b" * 16, b"c" * 16
 
 
+# HELLOs in the order in which one room heard them.
+heard = (Heard(1_000_000, "boot", order) for order in itertools.count(1))
+
+
 def findings(*hellos: tuple[bytes, int]) -> list[str]:
     watch = CloneWatch()
-    return [watch.hello("agent", nonce, connects) for nonce, connects in hellos]
+    return [watch.hello("agent", nonce, connects, next(heard)) for nonce, connects in hellos]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +65,33 @@ def test_one_machine_that_restarts_and_reconnects_is_never_taken_for_two(steps: 
     for restarts, ahead in steps:
         nonce += restarts
         connects += ahead
-        assert watch.hello("agent", nonce.to_bytes(16, "big"), connects) == ""
+        assert watch.hello("agent", nonce.to_bytes(16, "big"), connects, next(heard)) == ""
+
+
+@given(some.data(), some.lists(some.tuples(some.booleans(), some.booleans()), min_size=1, max_size=20))
+def test_one_machine_is_never_taken_for_two_however_its_words_are_told_again_and_late(
+    data: some.DataObject, steps: list[tuple[bool, bool]]
+) -> None:
+    nonce = boot = 0
+    said: list[tuple[bytes, int, Heard]] = []
+    for number, (host_restarts, room_restarts) in enumerate(steps, 1):
+        nonce += host_restarts
+        boot += room_restarts
+        said.append((nonce.to_bytes(16, "big"), number, Heard(number * 1000, f"boot {boot}", number)))
+    told = data.draw(some.lists(some.sampled_from(said), max_size=60))
+    watch = CloneWatch()
+    assert [watch.hello("agent", *word) for word in told] == [""] * len(told)
+
+
+def test_a_late_word_now_and_then_is_no_second_machine_and_two_at_once_are() -> None:
+    def after(pause_ms: int) -> str:
+        watch = CloneWatch()
+        words = [(5, 0), (4, 0), (6, pause_ms), (5, pause_ms)]
+        found = [watch.hello("agent", A, connects, Heard(at, "b", order)) for order, (connects, at) in enumerate(words)]
+        return found[-1]
+
+    assert after(LATE_WITHIN_MS) == ""
+    assert after(LATE_WITHIN_MS - 1) == "one_process_twice"
 
 
 @given(some.integers(1, 1000), some.lists(some.booleans(), min_size=1, max_size=60))
@@ -67,13 +99,13 @@ def test_two_living_copies_are_found_when_each_has_spoken_twice(base: int, turns
     watch = CloneWatch()
     counts = {A: base, B: base}
     spoke = {A: 1, B: 0}
-    assert watch.hello("agent", A, base) == ""
+    assert watch.hello("agent", A, base, next(heard)) == ""
     found = ""
     for turn in turns:
         nonce = A if turn else B
         counts[nonce] += 1
         spoke[nonce] += 1
-        found = watch.hello("agent", nonce, counts[nonce])
+        found = watch.hello("agent", nonce, counts[nonce], next(heard))
     if spoke[A] > 1 and spoke[B] > 1 and turns.index(False) < len(turns) - 1 - turns[::-1].index(True):
         last_a = len(turns) - 1 - turns[::-1].index(True)
         if turns.index(False) < last_a:
@@ -92,6 +124,8 @@ def hello(nonce: bytes, connects: int, *, at_ms: int = 1_000_000, issued_s: int 
         roster=1,
         clock_ahead_ms=0,
         at_ms=at_ms,
+        boot="boot",
+        order=next(heard).order,
         connects=connects,
         issued_s=issued_s,
     )
