@@ -109,9 +109,11 @@ class TargetResult(Struct, frozen=True, array_like=True, kw_only=True):
     signature: Annotated[bytes, Meta(min_length=64, max_length=64)] | None = None
 
 
-def failed_result(job: str, state: str, code: str, detail: str = "", *, errno: int | None = None) -> TargetResult:
-    """The result of a target on which nothing was started."""
-    return TargetResult(job=job, state=state, code=code, detail=detail[:DETAIL_MAX], errno=errno, ran="no")
+def failed_result(
+    job: str, state: str, code: str, detail: str = "", *, errno: int | None = None, ran: str = "no"
+) -> TargetResult:
+    """The result of a target on which nothing was started; `ran` is ``maybe`` where it may be yet."""
+    return TargetResult(job=job, state=state, code=code, detail=detail[:DETAIL_MAX], errno=errno, ran=ran)
 
 
 def encode_records(pairs: Iterable[tuple[int, bytes]]) -> bytes:

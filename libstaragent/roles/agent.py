@@ -110,7 +110,7 @@ class AgentCore:
         self._done: dict[str, int] = {}
         # The same ids, the first to expire first.
         self._expiring: list[tuple[int, str]] = []
-        self._refusals = Refusals()
+        self._refusals = Refusals() if signer is None else Refusals(signer.sign)
         self._cancels: dict[str, Envelope] = {}
         self._rosters: dict[Signed, None] = {}
         self._tokens: dict[int, tuple[str, str]] = {}
@@ -177,7 +177,7 @@ class AgentCore:
         """The answer to Persist: the record is on disk, or could not be written."""
         job, kind = self._tokens.pop(token)
         if kind == "refused":
-            self._refusals.written(job)
+            self._refusals.written(job, durable=errno is None)
             self._say_refused(job)
             return
         run = self.open.get(job)
@@ -185,7 +185,9 @@ class AgentCore:
             return
         if kind == "taken" and run.state == "accepting":
             if errno is not None:
-                self._finish(job, failed_result(job, "spawn_failed", codes.JOURNAL_FAILED.code, errno=errno), now)
+                # Only this process holds the id: the next one may be given the order before this word is heard.
+                failed = failed_result(job, "spawn_failed", codes.JOURNAL_FAILED.code, errno=errno, ran="maybe")
+                self._finish(job, failed, now)
                 return
             self._say(m.Accepted(job))
             run.state = "starting"
@@ -304,8 +306,7 @@ class AgentCore:
                 self._remember(record.job, record.expires_ms)
             elif type(record) is Refused:
                 self._remember(record.job, record.expires_ms)
-                word = failed_result(record.job, record.state, record.code)
-                self._refusals.add(word if self._signer is None else self._signer.sign(word))
+                self._refusals.add(failed_result(record.job, record.state, record.code))
                 self._refusals.written(record.job)
             elif type(record) is Floor:
                 self._floor_ms = max(self._floor_ms, record.time_ms)
@@ -395,7 +396,7 @@ class AgentCore:
             self._say(m.Result(result))
             return
         self._remember(result.job, until_ms)
-        self._refusals.add(result if self._signer is None else self._signer.sign(result))
+        self._refusals.add(result)
         record = Refused(result.job, until_ms, result.state, result.code or "")
         self._persist(result.job, "refused", record, sync=True)
 

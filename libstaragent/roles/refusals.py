@@ -2,7 +2,8 @@
 
 A target that was refused has ended, everywhere. But what made the host refuse may pass: the roster that names the
 signer arrives, a clock is mended, a place becomes free. The same order may still come again, through a room that forgot
-or lies; so its id counts as seen, on disk, before the refusal is said, and until it cannot be of use any more.
+or lies; so its id counts as seen, on disk, before the refusal is said, and until it cannot be of use any more. Where
+the disk does not take the id, a next process of the agent may take the order: the refusal is said with `ran=maybe`.
 
 Not here: writing it down (`libstaragent.roles.agent`). Rules: an id is taken from nothing but what its signer wrote: a
 room must not be able to spend the id of an order that it has not got. Where the signature itself does not hold the
@@ -13,6 +14,10 @@ forgotten its id is still known.
 from __future__ import annotations
 
 __all__ = ("REFUSALS_MAX", "Refusals", "refused_until")
+
+from collections.abc import Callable
+
+from msgspec.structs import replace
 
 from libstaragent import codes
 from libstaragent.errors import Code, StarAgentError
@@ -37,10 +42,13 @@ _NEVER = (
 
 
 class Refusals:
-    """The words that are said again until they are settled, the oldest first to be forgotten."""
+    """The words that are said again until they are settled, the oldest first to be forgotten. `sign` makes a result the
+    host's own word.
+    """
 
-    def __init__(self) -> None:
-        # The second is whether the job's id is on disk: before that nothing is said.
+    def __init__(self, sign: Callable[[TargetResult], TargetResult] = lambda result: result) -> None:
+        self._sign = sign
+        # The second is whether the disk has answered: before that nothing is said.
         self._kept: dict[str, tuple[TargetResult, bool]] = {}
 
     def __contains__(self, job: str) -> bool:
@@ -52,13 +60,14 @@ class Refusals:
         if len(self._kept) > REFUSALS_MAX:
             del self._kept[next(iter(self._kept))]
 
-    def written(self, job: str) -> None:
-        """Its id is on disk."""
-        if job in self._kept:
-            self._kept[job] = (self._kept[job][0], True)
+    def written(self, job: str, *, durable: bool = True) -> None:
+        """Its id is on disk, or could not be put there."""
+        result, said = self._kept.get(job, (None, True))
+        if result is not None and not said:
+            self._kept[job] = (self._sign(result if durable else replace(result, ran="maybe")), True)
 
     def word(self, job: str) -> TargetResult | None:
-        """What to say of `job`; None while its id is not on disk, and where nothing is kept."""
+        """What to say of `job`; None while its id is on its way to disk, and where nothing is kept."""
         result, written = self._kept.get(job, (None, False))
         return result if written else None
 

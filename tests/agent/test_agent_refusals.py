@@ -4,6 +4,7 @@ mended. Real signatures, a real verifier, and the agent's core.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from agentd.agent.state import Identity
 from agentd.agent.verifier import HostVerifier
 from libstaragent import codes
+from libstaragent.errors import Code
 from libstaragent.jobs.journal import Record, Refused
 from libstaragent.model.host import HostFacts
 from libstaragent.model.ids import new_ulid
@@ -105,6 +107,7 @@ class Host:
         )
         self.core.keeper_known([], now=0.0, now_ms=NOW_MS)
         self.disk: list[Record] = list(records)
+        self.errno: int | None = None
         self.spawned: list[Any] = []
         self.results: list[TargetResult] = []
         self.new_room()
@@ -128,8 +131,9 @@ class Host:
             for effect in effects:
                 if isinstance(effect, Persist):
                     assert not self.told(), "it was said before it was on disk"
-                    self.disk.append(effect.record)
-                    self.core.persisted(effect.token, None, now=0.0)
+                    if self.errno is None:
+                        self.disk.append(effect.record)
+                    self.core.persisted(effect.token, self.errno, now=0.0)
                 elif isinstance(effect, ToKeeper):
                     self.spawned.append(effect.request)
         self.results += self.told()
@@ -166,6 +170,19 @@ def test_it_does_not_run_after_a_restart_either_and_the_same_refusal_is_said() -
     assert [(result.state, result.code, result.ran) for result in again.results] == [
         ("denied", codes.SIGNER_ROLE.code, "no")
     ]
+
+
+@pytest.mark.parametrize(("refused", "code"), [(True, codes.SIGNER_ROLE), (False, codes.JOURNAL_FAILED)])
+def test_nobody_is_told_that_it_did_not_run_while_the_next_process_would_run_it(refused: bool, code: Code) -> None:
+    host = Host()
+    host.errno = errno.EIO
+    asked = order() if refused else order(KIM, "kim")
+    host.hear(asked)
+    host.hear(asked)
+    assert {(result.code, result.ran) for result in host.results} == {(code.code, "maybe")} and host.spawned == []
+    again = Host(tuple(host.disk), believes=SECOND)
+    again.hear(asked)
+    assert [request["op"] for request in again.spawned] == ["spawn"]
 
 
 def test_what_had_expired_by_a_clock_that_was_wrong_does_not_run_when_the_clock_is_mended() -> None:
