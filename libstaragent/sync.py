@@ -43,6 +43,7 @@ from libstaragent.model.api import (
     JobView,
     Outcomes,
     OutputView,
+    ScheduleView,
     Session,
     TargetPage,
     TargetView,
@@ -415,6 +416,73 @@ class Fleet:
     def resolve_clone(self, name: str, *, keep: str | None = None) -> HostView:
         """Says which of the machines that have a host's identity is the host; the others must join anew."""
         return self._call(lambda: self._fleet.resolve_clone(name, keep=keep))
+
+    def schedule(
+        self,
+        name: str,
+        targets: str,
+        argv: Sequence[str],
+        *,
+        at: float | None = None,
+        every: float | None = None,
+        cron: str | None = None,
+        zone: str = "UTC",
+        at_boot: bool = False,
+        until: float | None = None,
+        ttl: float | None = None,
+        timeout: float | None = None,
+        shell: bool = False,
+        user: str | None = None,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        signed: bool = False,
+    ) -> Job:
+        """Puts a command on hosts, to run there when it is due."""
+        return Job(
+            self._call,
+            self._call(
+                lambda: self._fleet.schedule(
+                    name,
+                    targets,
+                    argv,
+                    at=at,
+                    every=every,
+                    cron=cron,
+                    zone=zone,
+                    at_boot=at_boot,
+                    until=until,
+                    ttl=ttl,
+                    timeout=timeout,
+                    shell=shell,
+                    user=user,
+                    cwd=cwd,
+                    env=env,
+                    stdin=stdin,
+                    signed=signed,
+                )
+            ),
+        )
+
+    def schedules(self, *, ended: bool = False) -> tuple[ScheduleView, ...]:
+        """The schedules, the oldest first."""
+        return self._call(lambda: self._fleet.schedules(ended=ended))
+
+    def find_schedule(self, name: str) -> ScheduleView:
+        """The schedule with this name or id."""
+        return self._call(lambda: self._fleet.find_schedule(name))
+
+    def pause_schedule(self, name: str) -> Job:
+        """Lets a schedule rest on its hosts."""
+        return Job(self._call, self._call(lambda: self._fleet.pause_schedule(name)))
+
+    def resume_schedule(self, name: str) -> Job:
+        """Lets a paused schedule go on."""
+        return Job(self._call, self._call(lambda: self._fleet.resume_schedule(name)))
+
+    def remove_schedule(self, name: str) -> Job:
+        """Takes a schedule from its hosts."""
+        return Job(self._call, self._call(lambda: self._fleet.remove_schedule(name)))
 
     def job(self, identity: str) -> Job:
         """The job with this id."""

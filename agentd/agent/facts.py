@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ("addresses", "boot_nonce", "facts", "hostname")
+__all__ = ("addresses", "boot_id", "boot_nonce", "facts", "hostname")
 
 import os
 import socket
 import sys
+from pathlib import Path
+
+KERNELS_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def hostname() -> str:
@@ -17,6 +20,18 @@ def hostname() -> str:
 def boot_nonce() -> bytes:
     """16 random bytes, new at each start of the agent; an envelope may be bound to them."""
     return os.urandom(16)
+
+
+def boot_id(own: Path) -> str:
+    """What tells this boot of the host from others. In a container the kernel's is the machine's: who starts it may
+    write an id of its start to the file `own`. Empty where there is none, and then nothing runs at boot.
+    """
+    for path in (own, KERNELS_BOOT_ID):
+        try:
+            return path.read_text("ascii").strip()[:64]
+        except (OSError, UnicodeDecodeError):
+            continue
+    return ""
 
 
 def facts() -> dict[str, str]:

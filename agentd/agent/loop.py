@@ -94,7 +94,12 @@ class AgentLoop:
                 self._tick(now)
             if self._room is None and now >= self._connect_at:
                 self._connect(now)
+            self._core.fire(now_ms=_now_ms())
+            self._carry_out()
             timeout = max(0.0, min(next_tick, next_tick if self._room is not None else self._connect_at) - now)
+            wake_ms = self._core.schedules.wake_ms
+            if wake_ms is not None:
+                timeout = min(timeout, max(0.0, (wake_ms - _now_ms()) / 1000))
             for key, _ in self._selector.select(timeout):
                 key.data()
             self._carry_out()

@@ -58,6 +58,7 @@ def run(directory: Path) -> None:
         journal=journal.records,
         heads=state.heads(),
         signer=None if seed is None else ResultSigner(seed, fleet=identity.fleet, agent=identity.agent),
+        boot=facts.boot_id(state.boot_id),
     )
     veto.open_jobs = lambda: len(core.open)
     journal.records = []

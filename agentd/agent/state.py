@@ -63,6 +63,7 @@ class AgentState:
         self.journal = directory / "journal"
         self.spool = directory / "spool"
         self.keeper_socket = directory / "keeper.sock"
+        self.boot_id = directory / "boot_id"
         self._connects = 0
 
     @property

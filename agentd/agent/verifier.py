@@ -49,6 +49,13 @@ class HostVerifier(Verifier):
 
     def verify(self, signed: Signed, proof: Proof | None, now_ms: int) -> Envelope:
         """See `Verifier`."""
+        return self._verified(signed, proof, now_ms, kept=False)
+
+    def verify_kept(self, signed: Signed, proof: Proof | None, now_ms: int) -> Envelope:
+        """See `Verifier`."""
+        return self._verified(signed, proof, now_ms, kept=True)
+
+    def _verified(self, signed: Signed, proof: Proof | None, now_ms: int, *, kept: bool) -> Envelope:
         return verify_act(
             signed,
             roster=self._roster,
@@ -60,6 +67,7 @@ class HostVerifier(Verifier):
             boot_nonce=self._boot_nonce,
             evaluate=self._matches,
             permit=lambda envelope: self._permit(envelope, now_ms),
+            kept=kept,
         )
 
     def may_manage(self, envelope: Envelope, owner: str | None, now_ms: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 __all__ = ("History",)
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
 import msgspec
 
@@ -22,6 +22,7 @@ from agentd.store.reader import Reader
 from agentd.store.results import result_of
 from libstaragent.jobs.kept_output import output_of
 from libstaragent.model.api import JobView, TargetPage, TargetView
+from libstaragent.roles.central_schedules import firing_job
 from libstaragent.roles.central_state import Job
 from libstaragent.roles.guards import Guard, read_guard
 from libstaragent.roles.pacing import WITHOUT_TURN, Past, PauseEntry
@@ -74,8 +75,9 @@ class History:
     def job_views(self, *, limit: int, before: str | None, operator: str | None) -> list[JobView]:
         """Ended jobs, and open ones as far as the store knows; the newest first."""
         rows = self._read.jobs(limit=limit, before=before, operator=operator)
-        cancelled = self._read.cancelled([row.id for row in rows])
-        return [_view(row, cancelled) for row in rows]
+        ids = [row.id for row in rows]
+        cancelled, firings = self._read.cancelled(ids), self._read.firings(ids)
+        return [_view(row, cancelled, firings) for row in rows]
 
     def members(self, job_id: str) -> dict[str, Member] | None:
         """The hosts of a job; None where there is no such job."""
@@ -87,7 +89,7 @@ class History:
         row = self._read.job(job_id)
         if row is None:
             return None
-        view = _view(row, self._read.cancelled([job_id]))
+        view = _view(row, self._read.cancelled([job_id]), self._read.firings([job_id]))
         plan = open_signed(unpack_signed(row.envelope)).plan
         return msgspec.structs.replace(view, targets=len(_read_members(row.members)), plan=plan)
 
@@ -129,6 +131,22 @@ class History:
         row = self._read.target(job_id, member.agent)
         return None if row is None else self._target(member, row, output=True)
 
+    def schedule_acts(self) -> list[str]:
+        """The jobs from which all schedules follow, the oldest first."""
+        return self._read.schedule_acts()
+
+    def last_firing(self, schedule: str) -> str | None:
+        """The newest firing's job."""
+        return self._read.last_firing(schedule)
+
+    def endings(self, job_id: str) -> list[tuple[str, str, int]]:
+        """How the targets of a job ended, amendments last: agent, state, and when by the host's clock."""
+        rows: list[InsertTarget] = []
+        while page := self._read.targets(job_id, limit=RESTORE_PAGE, after=rows[-1].agent if rows else ""):
+            rows.extend(page)
+        rows.extend(self._read.amendments(job_id))
+        return [(row.agent, row.state, row.finished_ms or row.received_ms) for row in rows]
+
     def _amended(self, job_id: str) -> dict[str, list[InsertTarget]]:
         found: dict[str, list[InsertTarget]] = {}
         for row in self._read.amendments(job_id):
@@ -155,7 +173,11 @@ class History:
     def _restored(self, row: records.Job) -> Restored:
         signed = unpack_signed(row.envelope)
         members: Sequence[Member] = tuple(_read_members(row.members).values())
-        job = Job(open_signed(signed), signed, members, source=row.source, submitted_ms=row.submitted_ms)
+        envelope = open_signed(signed)
+        if envelope.id == row.id:
+            job = Job(envelope, signed, members, source=row.source, submitted_ms=row.submitted_ms)
+        else:
+            job = firing_job(envelope, row.id, signed, members, submitted_ms=row.submitted_ms)
         job.ended_at = row.finished_ms
         ended: dict[str, str] = {}
         without_turn: dict[str, str] = {}
@@ -192,7 +214,7 @@ def _pause_entry(row: records.Pause) -> PauseEntry:
     )
 
 
-def _view(row: records.JobSummary, cancelled: Container[str]) -> JobView:
+def _view(row: records.JobSummary, cancelled: Container[str], firings: Mapping[str, str]) -> JobView:
     command, _, expression = row.title.rpartition("\n")
     return JobView(
         id=row.id,
@@ -208,6 +230,7 @@ def _view(row: records.JobSummary, cancelled: Container[str]) -> JobView:
         cancelled=row.id in cancelled,
         source=row.source,
         stopped=row.state == "stopped",
+        schedule=firings.get(row.id, ""),
     )
 
 

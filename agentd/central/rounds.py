@@ -24,7 +24,7 @@ from typing import Any, Protocol
 from agentd.central.directory import Directory
 from agentd.central.outcomes import Outcomes
 from agentd.central.round import Reports, Round, Unit
-from agentd.central.writes import decision_ops
+from agentd.central.writes import decision_ops, job_ops
 from agentd.store.ops import Op
 from agentd.store.writer import Lane
 from libstaragent import codes
@@ -199,7 +199,8 @@ class Rounds:
                 else:
                     delivery.refuse()
 
-        turn.add(decision, ops, done)
+        unit = turn.add(decision, ops, done)
+        turn.fresh.update((job.id, unit) for job in decision.new_jobs)
 
     def _heard(self, batch: Sequence[Any], now_ms: int, *, ticks: bool) -> tuple[Decision, list[Op]]:
         """What these reports and the clock lead to; without those in which we have a fault, which would hold up the
@@ -231,7 +232,9 @@ class Rounds:
             self._core.reports(batch, now_ms=now_ms, decision=decision)
             if ticks:
                 self._core.tick(now_ms=now_ms, decision=decision)
-            return decision, decision_ops(decision, self._hosts)
+            # Firings of schedules are jobs that hosts tell of.
+            made = [op for job in decision.new_jobs for op in job_ops(job)]
+            return decision, [*made, *decision_ops(decision, self._hosts)]
         except Exception:
             self._core.rolled_back(decision)
             raise

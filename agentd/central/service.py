@@ -35,6 +35,7 @@ from agentd.central.outcomes import Outcomes
 from agentd.central.refused_acts import RefusedActs
 from agentd.central.round import Reports, Round
 from agentd.central.rounds import Ask, Rounds, exit_process
+from agentd.central.schedules import load_schedules
 from agentd.central.strange import StrangeResults
 from agentd.central.trust import RosterBook, pack_signed
 from agentd.central.waiting import Waiter, Waiters
@@ -122,6 +123,7 @@ class Central:
             self.core.guards.restore(agent, guard)
         for room in {record.room for record in self.hosts.ordered()}:
             self._outbox.meet(room)
+        load_schedules(self.core.schedules, self.history)
         jobs = self.history.open_jobs()
         for job, ended, cancel, past in jobs:
             self.core.restore(job, ended, cancel, past)
@@ -311,6 +313,7 @@ class Central:
             "refused": self._rounds.refused,
             "passed_over": self._strange.passed_over,
             "asked_again": self.core.asked_again,
+            "firings_refused": self.core.schedules.refused,
         }
 
     @property

@@ -1,7 +1,8 @@
-"""Results of jobs that are not in memory: what a host repeats long after a job's end, or makes up.
+"""Results of jobs that are not in memory: what a host repeats long after a job's end, or makes up; and firings of
+schedules, which are new as a rule.
 
-The store says what each belongs to. Then it is heard again with its job, or, where there is none, the host may forget
-it.
+The store says what each belongs to. Then it is heard again with its job. Where there is none, the host may forget a
+result, and a firing is heard as new.
 
 Not here: what a result changes (`CentralCore`). Rules: a look-up reads the store and may push a job out of memory, so a
 host has a number of them a minute; what is over it is passed over unsettled, and counted: the host says it again on
@@ -16,9 +17,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from msgspec.structs import replace
+
 from agentd.central.round import Reports
 from libstaragent import codes
 from libstaragent.model.ids import is_ulid
+from libstaragent.protocol.trunk import FiringBegan, TargetEnded
 from libstaragent.roles.central_state import Job
 
 log = logging.getLogger("agentd.central")
@@ -65,12 +69,15 @@ class StrangeResults:
     async def _look_up(self, reports: Reports) -> None:
         try:
             results = [report for report in reports.batch if self._may(report.agent)]
-            jobs = {report.result.job for report in results}
-            known = {job for job in jobs if is_ulid(job) and await self._recall(job) is not None}
+            known = {job for job in map(_job_of, results) if is_ulid(job) and await self._recall(job) is not None}
+            found: list[TargetEnded | FiringBegan] = []
             for report in results:
-                if report.result.job not in known:
+                if isinstance(report, FiringBegan):
+                    found.append(report if report.job in known else replace(report, new=True))
+                elif report.result.job in known:
+                    found.append(report)
+                else:
                     self._forget(report.agent, report.result.job)
-            found = [report for report in results if report.result.job in known]
         except Exception:
             log.exception("%s: a result's job could not be read", codes.CENTRAL_BUG.code)
             for delivery in reports.deliveries:
@@ -87,3 +94,7 @@ class StrangeResults:
         if count > LOOKED_UP_A_MINUTE:
             self.passed_over += 1
         return count <= LOOKED_UP_A_MINUTE
+
+
+def _job_of(report: TargetEnded | FiringBegan) -> str:
+    return report.job if isinstance(report, FiringBegan) else report.result.job

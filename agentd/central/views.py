@@ -60,6 +60,7 @@ def job_view(job: Job) -> JobView:
         finished_ms=job.ended_at,
         cancelled=job.cancel is not None,
         source=job.source,
+        schedule=job.schedule_name,
         **planned,
     )
 

@@ -22,6 +22,7 @@ from agentd.store.ops import (
     InsertOutput,
     InsertPause,
     InsertReduction,
+    InsertScheduleJob,
     InsertTarget,
     Op,
     UpdateHost,
@@ -31,7 +32,7 @@ from libstaragent.protocol import trunk as t
 from libstaragent.roles.central_state import Decision, Ended, Job
 from libstaragent.roles.guards import write_guard
 from libstaragent.roles.pacing import PauseEntry
-from libstaragent.security.acts import act_name
+from libstaragent.security.acts import PauseSchedule, Schedule, Unschedule, act_name
 from libstaragent.security.envelope import open_signed
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -46,7 +47,9 @@ ONLY_AMENDMENT = 1
 def job_ops(job: Job) -> list[Op]:
     """A job that is new."""
     command = command_text(job.envelope)
+    about = _schedule_of(job)
     return [
+        *([] if about is None else [about]),
         InsertJob(
             id=job.id,
             operator=job.operator,
@@ -62,6 +65,20 @@ def job_ops(job: Job) -> list[Op]:
         ),
         InsertAudit(job_entry(job, command), job.submitted_ms),
     ]
+
+
+def _schedule_of(job: Job) -> InsertScheduleJob | None:
+    """What a job is to a schedule."""
+    act = job.envelope.act
+    if job.schedule:
+        return InsertScheduleJob(job.id, job.schedule, job.schedule_name, "fire", job.envelope.not_before)
+    if isinstance(act, Schedule):
+        return InsertScheduleJob(job.id, job.id, act.name, "keep", job.submitted_ms)
+    if isinstance(act, Unschedule):
+        return InsertScheduleJob(job.id, act.schedule, "", "remove", job.submitted_ms)
+    if isinstance(act, PauseSchedule):
+        return InsertScheduleJob(job.id, act.schedule, "", "pause" if act.paused else "resume", job.submitted_ms)
+    return None
 
 
 def stored_facts(facts: dict[str, str], addresses: tuple[str, ...]) -> dict[str, str]:

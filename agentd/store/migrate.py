@@ -16,7 +16,7 @@ from sqlalchemy import Connection, inspect, text
 from libstaragent import codes
 
 # Every revision there has been, oldest first. A test holds it against the files.
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
 HEAD = REVISIONS[-1]
 
 _STEPS = Path(__file__).parent / "migrations"

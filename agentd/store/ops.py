@@ -30,6 +30,7 @@ __all__ = (
     "InsertPause",
     "InsertReduction",
     "InsertRoster",
+    "InsertScheduleJob",
     "InsertSession",
     "InsertTarget",
     "InsertToken",
@@ -132,6 +133,18 @@ class InsertReduction(Struct, frozen=True):
     job: str
     agent: str
     part: bytes
+
+
+class InsertScheduleJob(Struct, frozen=True):
+    """What a job is to a schedule. `kind`: keep, pause, resume, remove, or fire for a firing, whose time is `at_ms`; of
+    the others it is when they were submitted. `name` is empty where the schedule's own row has it.
+    """
+
+    job: str
+    schedule: str
+    name: str
+    kind: str
+    at_ms: int
 
 
 class FinishJob(Struct, frozen=True, kw_only=True):
@@ -344,6 +357,7 @@ Op = (
     | InsertAmendment
     | InsertOutput
     | InsertReduction
+    | InsertScheduleJob
     | FinishJob
     | InsertCancel
     | InsertPause

@@ -77,6 +77,30 @@ class Reader:
         query = select(schema.pauses).where(schema.pauses.c.job == job).order_by(schema.pauses.c.seq)
         return self._all(query, records.Pause)
 
+    # schedules
+    # ----------------------------------------------------------------------------------------------------------
+
+    def schedule_acts(self) -> list[str]:
+        """The jobs that put schedules on hosts, let them rest or take them away, the oldest first."""
+        columns = schema.schedule_jobs.c
+        query = select(columns.job).where(columns.kind != "fire").order_by(columns.job)
+        with self._reading() as connection:
+            return list(connection.execute(query).scalars())
+
+    def last_firing(self, schedule: str) -> str | None:
+        """The job that is the newest firing of `schedule`."""
+        columns = schema.schedule_jobs.c
+        query = select(columns.job).where((columns.schedule == schedule) & (columns.kind == "fire"))
+        with self._reading() as connection:
+            return connection.execute(query.order_by(columns.at_ms.desc()).limit(1)).scalars().first()
+
+    def firings(self, jobs: Sequence[str]) -> dict[str, str]:
+        """Those of these jobs that are firings, with the names of their schedules."""
+        columns = schema.schedule_jobs.c
+        query = select(columns.job, columns.name).where(columns.job.in_(jobs) & (columns.kind == "fire"))
+        with self._reading() as connection:
+            return dict(connection.execute(query).tuples().all())
+
     # targets
     # ------------------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ __all__ = (
     "pauses",
     "reductions",
     "rosters",
+    "schedule_jobs",
     "sessions",
     "targets",
     "tokens",
@@ -254,6 +255,18 @@ pauses = Table(
     Column("operator", Text, nullable=False),
     Column("signed", LargeBinary, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
+)
+
+# What jobs are to schedules; all that is known of a schedule follows from these jobs.
+schedule_jobs = Table(
+    "schedule_jobs",
+    metadata,
+    Column("job", Text, ForeignKey("jobs.id"), primary_key=True),
+    Column("schedule", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Index(None, "schedule", "kind", "at_ms"),
 )
 
 meta = Table(

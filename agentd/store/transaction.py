@@ -38,6 +38,7 @@ _BULK: dict[type, Any] = {
     ops.InsertAmendment: schema.amendments,
     ops.InsertOutput: schema.outputs,
     ops.InsertReduction: schema.reductions,
+    ops.InsertScheduleJob: schema.schedule_jobs,
     ops.FinishJob: schema.endings,
     ops.InsertCancel: schema.cancels,
     ops.InsertPause: schema.pauses,

@@ -14,6 +14,12 @@ NOT_JOINED = Code(
     "Run `agentd join ADDRESS --pin FINGERPRINT` first; `opsconsole up` and `opsconsole token` print the line.",
     owner="host owner",
 )
+SCHEDULE_NOT_KEPT = Code(
+    "SA-5170",
+    "schedule_not_kept",
+    "the host has no such schedule (any more)",
+    "Nothing to do if it was to be removed; `opsconsole schedule show NAME` says which hosts have it.",
+)
 RESULT_KEY_MISSING = Code(
     "SA-5185",
     "result_key_missing",
@@ -34,6 +40,12 @@ ALREADY_JOINED = Code(
     "Nothing to do: start `agentd agent`. To join anew, stop the agent and give --anew.",
     owner="host owner",
 )
+SCHEDULE_OVERLAP = Code(
+    "SA-5270",
+    "schedule_overlap",
+    "the firing before was still running, so this one was passed over; nothing ran",
+    "Let it be due less often, or give the command a shorter --timeout.",
+)
 JOIN_REFUSED = Code(
     "SA-5301",
     "join_refused",
@@ -48,6 +60,12 @@ NEVER_STARTED = Code(
     "Run the command again.",
     retryable=True,
 )
+SCHEDULE_MISSED = Code(
+    "SA-5470",
+    "schedule_missed",
+    "the host was down, or its agent, when the command was due, and for more than an hour after; nothing ran",
+    "Run the command by hand if it is still wanted.",
+)
 AGENT_BUSY = Code(
     "SA-5501",
     "agent_busy",
@@ -55,6 +73,12 @@ AGENT_BUSY = Code(
     "Wait for some to finish, or cancel them.",
     owner="operator",
     retryable=True,
+)
+SCHEDULES_FULL = Code(
+    "SA-5570",
+    "schedules_full",
+    "the host keeps as many schedules as it takes",
+    "Remove some with `opsconsole schedule remove`.",
 )
 ACT_UNSUPPORTED = Code(
     "SA-5601",

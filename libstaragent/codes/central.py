@@ -59,6 +59,12 @@ HOLDER_UNKNOWN = Code(
     "none of the machines that have this host's identity has that nonce",
     "The detail names those that there are; `opsconsole hosts --json` says more of each.",
 )
+SCHEDULE_UNKNOWN = Code(
+    "SA-2170",
+    "schedule_unknown",
+    "there is no such schedule, or it was removed from all of its hosts",
+    "`opsconsole schedule list` names those that there are.",
+)
 JOB_REPEATED = Code(
     "SA-2201",
     "job_repeated",
@@ -91,6 +97,12 @@ TARGET_OPEN = Code(
     "the target has not ended, so its output is not complete",
     "Follow it live, or ask again when it has ended.",
     retryable=True,
+)
+SCHEDULE_NAME_TAKEN = Code(
+    "SA-2270",
+    "schedule_name_taken",
+    "a schedule with this name is still on hosts",
+    "Remove it first with `opsconsole schedule remove NAME`, or take another name.",
 )
 HOST_NAME_TAKEN = Code(
     "SA-2241",

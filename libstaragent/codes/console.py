@@ -73,6 +73,13 @@ ONE_BOOT_ONLY = Code(
     "an envelope can be bound to the boot of one connected host only",
     "Name one host with -t that `opsconsole hosts` shows as up.",
 )
+SCHEDULE_WHEN = Code(
+    "SA-1070",
+    "schedule_when",
+    "when the schedule is due cannot be read, or its time zone is not known on this machine",
+    "Five fields as in crontab(5), numbers only, and an IANA zone such as Europe/Berlin; a host that does not know a "
+    "zone needs its time zone data (package tzdata).",
+)
 HOST_UNKNOWN = Code(
     "SA-1101",
     "host_unknown",

@@ -17,15 +17,21 @@ from __future__ import annotations
 
 __all__ = (
     "Done",
+    "Fired",
     "Floor",
+    "Kept",
     "Learned",
     "Record",
     "Refused",
+    "Removed",
+    "Rested",
     "Salvage",
     "Taken",
     "compacted",
     "decode_records",
     "encode_record",
+    "not_before",
+    "note_schedule",
     "salvage",
 )
 
@@ -36,17 +42,19 @@ from struct import Struct as _Layout
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from libstaragent.security.act_limits import MAX_AHEAD_MS, MAX_WINDOW_MS
 from libstaragent.security.clock import TimeJudge
+from libstaragent.security.membership import Proof
 from libstaragent.security.signed import Signed
 
 _HEADER = _Layout(">II")
 
 # A record is an envelope and a path: what fits a frame, and a little for the record itself.
 RECORD_MAX = 300 * 1024
-# How a body begins: an array of two to five, and one of our tags. Only such places are worth a checksum.
-_BODY = re.compile(rb"[\x92-\x95][\x01-\x05]")
+# How a body begins: an array of two to eight, and one of our tags. Only such places are worth a checksum.
+_BODY = re.compile(rb"[\x92-\x98][\x01-\x09]")
 # Bytes of checksums that the search for records after a damage may cost: about a second.
 SEARCH_MAX = 512 * 1024 * 1024
 
@@ -91,7 +99,49 @@ class Refused(Struct, frozen=True, array_like=True, tag=5):
     code: str
 
 
-Record = Taken | Done | Learned | Floor | Refused
+class Kept(Struct, frozen=True, array_like=True, tag=6):
+    """A schedule, verified when it came, with this host's path. What was due at `last_ms` or before it fires no more;
+    `boot` is the boot of the host in which an at-boot last fired, or was taken.
+    """
+
+    schedule: str
+    signed: Signed
+    proof: Proof | None
+    last_ms: int
+    paused: bool
+    boot: str
+
+
+class Fired(Struct, frozen=True, array_like=True, tag=7):
+    """A schedule's firing, which is a job from now on: on disk before it starts, so no firing runs twice."""
+
+    schedule: str
+    job: str
+    at_ms: int
+    expires_ms: int
+    operator: str
+    boot: str
+
+
+class Rested(Struct, frozen=True, array_like=True, tag=8):
+    """The schedule is paused, or goes on: then what was due until `at_ms`, or in `boot`, is not made up
+    for.
+    """
+
+    schedule: str
+    paused: bool
+    at_ms: int
+    boot: str
+
+
+class Removed(Struct, frozen=True, array_like=True, tag=9):
+    """The schedule is over or taken away. Its firings that have no end yet stay."""
+
+    schedule: str
+    at_ms: int
+
+
+Record = Taken | Done | Learned | Floor | Refused | Kept | Fired | Rested | Removed
 
 
 class Salvage(Struct, frozen=True):
@@ -185,17 +235,49 @@ def _torn(data: bytes, position: int) -> bool:
     return length <= RECORD_MAX and start + length > len(data)
 
 
+def note_schedule(kept: dict[str, Kept], record: Kept | Fired | Rested | Removed) -> None:
+    """What a record changes of the schedules that are kept."""
+    before = kept.get(record.schedule)
+    if type(record) is Kept:
+        kept[record.schedule] = record
+    elif before is None:
+        return
+    elif type(record) is Fired:
+        kept[record.schedule] = replace(
+            before, last_ms=max(before.last_ms, record.at_ms), boot=record.boot or before.boot
+        )
+    elif type(record) is Rested:
+        if record.paused:
+            kept[record.schedule] = replace(before, paused=True)
+        else:
+            last_ms = max(before.last_ms, record.at_ms)
+            kept[record.schedule] = replace(before, paused=False, last_ms=last_ms, boot=record.boot)
+    else:
+        del kept[record.schedule]
+
+
+def not_before(kept: dict[str, Kept], time_ms: int) -> None:
+    """Of a damaged journal: what was due until then may have fired, so it does not fire again."""
+    for schedule, record in kept.items():
+        kept[schedule] = replace(record, last_ms=max(record.last_ms, time_ms))
+
+
 def compacted(found: Iterable[Record]) -> list[Record]:
     """The least records that say the same: open jobs whole, finished ones by id while that must be known, one time,
     and one floor, after what was taken before it.
     """
-    taken: dict[str, Taken] = {}
+    taken: dict[str, Taken | Fired] = {}
+    kept_schedules: dict[str, Kept] = {}
     done: dict[str, Done | Refused] = {}
     doubtful: set[str] = set()
     learned = floor = 0
     for record in found:
         if type(record) is Taken:
             taken[record.job] = record
+        elif type(record) is Kept or type(record) is Fired or type(record) is Rested or type(record) is Removed:
+            note_schedule(kept_schedules, record)
+            if type(record) is Fired:
+                taken[record.job] = record
         elif type(record) is Done or type(record) is Refused:
             done[record.job] = record
         elif type(record) is Learned:
@@ -203,7 +285,9 @@ def compacted(found: Iterable[Record]) -> list[Record]:
         elif type(record) is Floor:
             floor = max(floor, record.time_ms)
             doubtful = set(taken)
+            not_before(kept_schedules, record.time_ms)
     kept: list[Record] = [Learned(learned)] if learned else []
+    kept += kept_schedules.values()
     judge = TimeJudge(learned)
     kept += [record for job, record in taken.items() if job in doubtful and job not in done]
     if floor and (doubtful - done.keys() or not judge.may_forget(floor + MAX_AHEAD_MS + MAX_WINDOW_MS)):

@@ -37,6 +37,8 @@ __all__ = (
     "OutputView",
     "Resolved",
     "RosterTaken",
+    "ScheduleList",
+    "ScheduleView",
     "Session",
     "TargetChanged",
     "TargetPage",
@@ -114,6 +116,7 @@ class JobView(Struct, frozen=True, kw_only=True):
         held: how many hosts wait for their turn.
         paused: whether somebody paused it. waits: `resume` or `rest` where it is between two waves, else empty.
         stopped: whether its failures ended hosts whose turn had not come.
+        schedule: the name of the schedule whose firing it is (not of a plan); empty for none.
     """
 
     id: str
@@ -134,6 +137,40 @@ class JobView(Struct, frozen=True, kw_only=True):
     paused: bool = False
     waits: str = ""
     stopped: bool = False
+    schedule: str = ""
+
+
+class ScheduleView(Struct, frozen=True, kw_only=True):
+    """A schedule, as central knows it.
+
+    Attributes:
+        when: `at MS`, `every N s`, `cron FIELDS (ZONE)` or `at boot`; at_ms is the time of the first kind.
+        live: whether it may still fire. next_ms: when, by central's clock; None for never, or where no clock tells.
+        hosts: how many hosts are waiting, kept, refused, paused, removed; states: the same by host.
+        members: the hosts that it was signed for and that are enrolled.
+        last: the newest firing; None before the first.
+    """
+
+    id: str
+    name: str
+    operator: str
+    when: str
+    at_ms: int | None
+    until_ms: int
+    command: str
+    expression: str
+    live: bool
+    next_ms: int | None
+    hosts: dict[str, int]
+    states: dict[str, str]
+    members: tuple[Member, ...]
+    last: JobView | None = None
+
+
+class ScheduleList(Struct, frozen=True, kw_only=True):
+    """Schedules, the oldest first."""
+
+    schedules: tuple[ScheduleView, ...]
 
 
 class HostPage(Struct, frozen=True, kw_only=True):

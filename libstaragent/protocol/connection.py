@@ -40,7 +40,7 @@ ROOM: Final = "room"
 
 _OFFSET = _Layout(">Q")
 
-_FROM_AGENT: tuple[type, ...] = (m.Accepted, m.Started, m.Result, m.Dropped, m.RenewRequest, m.Pong)
+_FROM_AGENT: tuple[type, ...] = (m.Accepted, m.Started, m.Result, m.Dropped, m.RenewRequest, m.Pong, m.Firing)
 _FROM_ROOM: tuple[type, ...] = (
     m.Run,
     m.CancelRun,
@@ -51,6 +51,7 @@ _FROM_ROOM: tuple[type, ...] = (
     m.Certificate,
     m.Ping,
     m.RenewNow,
+    m.FiringKnown,
 )
 
 # (state, speaker, message) → next state. Both ends walk the same table, each with what it says and what it hears.

@@ -3,9 +3,9 @@
 A message is a frozen `msgspec` struct, encoded as a MessagePack array that starts with the struct's number. Decoding is
 strict: another type, a missing or a further element is refused. A number is never used again for another message.
 
-    agent → room    Hello  Accepted  Started  Result  Dropped  RenewRequest  Pong  Bye
+    agent → room    Hello  Accepted  Started  Result  Dropped  RenewRequest  Pong  Bye  Firing
     room → agent    Welcome  Refuse  Run  CancelRun  Watch  Credit  Settled  Rosters  Certificate  RenewNow  Ping
-                    GoAway
+                    GoAway  FiringKnown
 
 Rules: every act on a host arrives as what an operator signed (`Signed`), never as a field of ours; a message that
 must not be lost is repeated until its answer comes (Run until Accepted or Result, Result until Settled), so each is
@@ -22,6 +22,8 @@ __all__ = (
     "Certificate",
     "Credit",
     "Dropped",
+    "Firing",
+    "FiringKnown",
     "GoAway",
     "Hello",
     "LiveOutput",
@@ -128,6 +130,17 @@ class Bye(Struct, frozen=True, array_like=True, tag=8, forbid_unknown_fields=Tru
     detail: str
 
 
+class Firing(Struct, frozen=True, array_like=True, tag=16, forbid_unknown_fields=True):
+    """A schedule fired: `job` (`libstaragent.jobs.schedule.firing_id`) is a job of this host from now on. `boot` is
+    empty but for at-boot. Repeated until FiringKnown; what became of it is said after that.
+    """
+
+    job: Name
+    schedule: Name
+    at_ms: Whole
+    boot: Name
+
+
 class Welcome(Struct, frozen=True, array_like=True, tag=32, kw_only=True, forbid_unknown_fields=True):
     """The room takes the agent; `heartbeat_ms` is the pace of its pings."""
 
@@ -217,6 +230,12 @@ class RenewNow(Struct, frozen=True, array_like=True, tag=55, forbid_unknown_fiel
     """Renew the certificate at once and come back with it: the present one will not be taken any more."""
 
 
+class FiringKnown(Struct, frozen=True, array_like=True, tag=50, forbid_unknown_fields=True):
+    """These firings are jobs in the store, on disk: the agent may tell how they go."""
+
+    jobs: tuple[str, ...]
+
+
 class LiveOutput(Struct, frozen=True, array_like=True):
     """Records of a running command, from `offset` of its output. Travels as a DATA frame, not as a message."""
 
@@ -225,9 +244,21 @@ class LiveOutput(Struct, frozen=True, array_like=True):
     data: bytes
 
 
-AgentMessage = Hello | Accepted | Started | Result | Dropped | RenewRequest | Pong | Bye
+AgentMessage = Hello | Accepted | Started | Result | Dropped | RenewRequest | Pong | Bye | Firing
 RoomMessage = (
-    Welcome | Refuse | Run | CancelRun | Watch | Credit | Settled | Rosters | Certificate | Ping | GoAway | RenewNow
+    Welcome
+    | Refuse
+    | Run
+    | CancelRun
+    | Watch
+    | Credit
+    | Settled
+    | Rosters
+    | Certificate
+    | Ping
+    | GoAway
+    | RenewNow
+    | FiringKnown
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -2,9 +2,9 @@
 delivers at least once.
 
 central → room   Dispatch  CancelTargets  WatchTargets  SettledTargets  RosterRevisions  CertificateIssued  TellAgain
-                 GuardHosts
+                 GuardHosts  FiringsKnown
 room → central   RoomStarted  HostUp  HostDown  HolderSeen  TargetProgress  TargetEnded  TargetsEnded  TargetsReduced
-                 Undelivered  RenewCertificate
+                 Undelivered  RenewCertificate  FiringBegan
 room → viewers   LiveChunk  LiveDropped     (lossy: views only, never what is stored)
 """
 
@@ -15,6 +15,8 @@ __all__ = (
     "CancelTargets",
     "CertificateIssued",
     "Dispatch",
+    "FiringBegan",
+    "FiringsKnown",
     "GuardHosts",
     "HolderSeen",
     "HostDown",
@@ -248,6 +250,26 @@ class TargetsReduced(Struct, frozen=True, array_like=True, tag=26):
     ended: tuple[tuple[str, TargetResult, bytes], ...]
 
 
+class FiringBegan(Struct, frozen=True, array_like=True, tag=32):
+    """A host says that its schedule fired, and that `job` is the firing's. `new`: the store has no such job yet (said
+    by central to itself).
+    """
+
+    agent: str
+    room: str
+    job: str
+    schedule: str
+    at_ms: int
+    boot: str
+    new: bool = False
+
+
+class FiringsKnown(Struct, frozen=True, array_like=True, tag=34):
+    """Firings that are jobs in the store, on disk: (agent, job) each."""
+
+    pairs: tuple[tuple[str, str], ...]
+
+
 class LiveChunk(Struct, frozen=True, array_like=True, tag=23):
     """Records of a running command from `offset` of its output."""
 
@@ -275,6 +297,7 @@ Order = (
     | TellAgain
     | AuditHead
     | GuardHosts
+    | FiringsKnown
 )
 Report = (
     RoomStarted
@@ -287,6 +310,7 @@ Report = (
     | TargetsReduced
     | Undelivered
     | RenewCertificate
+    | FiringBegan
 )
 
 # What a report without a body holds in memory, about: a result has 22 fields, half of them numbers.

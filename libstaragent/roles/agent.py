@@ -34,7 +34,7 @@ from typing import Any
 
 from libstaragent import codes
 from libstaragent.errors import Code, StarAgentError
-from libstaragent.jobs.journal import Done, Floor, Learned, Record, Refused, Taken
+from libstaragent.jobs.journal import Done, Fired, Floor, Kept, Learned, Record, Refused, Removed, Rested, Taken
 from libstaragent.model.result import Output, TargetResult, encode_records, failed_result
 from libstaragent.protocol import messages as m
 from libstaragent.protocol.connection import AGENT, Connection
@@ -53,9 +53,10 @@ from libstaragent.roles.agent_effects import (
     Verifier,
 )
 from libstaragent.roles.agent_heads import heads_result
+from libstaragent.roles.agent_keeping import SCHEDULE_ACTS, AgentKeeping
 from libstaragent.roles.agent_run import LocalRun, keeper_spec, result_of
 from libstaragent.roles.refusals import LONGEST_LIFE_MS, Refusals, refused_until
-from libstaragent.security.acts import Cancel, Exec, ReadHeads, act_name
+from libstaragent.security.acts import Cancel, Exec, ReadHeads, Schedule, act_name
 from libstaragent.security.envelope import Envelope, read_unverified
 from libstaragent.security.heads import Head, HeadRing
 from libstaragent.security.result_signature import ResultSigner
@@ -75,7 +76,7 @@ REPORTS_QUEUED_MAX = 4 * 1024 * 1024
 ROSTERS_KEPT_MAX = 8 * 1024 * 1024
 
 
-class AgentCore:
+class AgentCore(AgentKeeping):
     """See the module."""
 
     def __init__(
@@ -92,9 +93,10 @@ class AgentCore:
         journal: Iterable[Record] = (),
         signer: ResultSigner | None = None,
         heads: Iterable[Head] = (),
+        boot: str = "",
     ) -> None:
+        super().__init__(agent=agent, boot=boot, verifier=verifier, state_of=state_of)
         self._agent = agent
-        self._verifier = verifier
         self._state_of = state_of
         self._version = version
         self._boot_nonce = boot_nonce
@@ -180,6 +182,11 @@ class AgentCore:
             self._refusals.written(job, durable=errno is None)
             self._say_refused(job)
             return
+        if kind == "kept":
+            self._kept(job, errno, now)
+            return
+        if kind == "fired":
+            kind = "taken" if self._fired_written(job, errno, now) else ""
         run = self.open.get(job)
         if run is None:
             return
@@ -189,8 +196,8 @@ class AgentCore:
                 failed = failed_result(job, "spawn_failed", codes.JOURNAL_FAILED.code, errno=errno, ran="maybe")
                 self._finish(job, failed, now)
                 return
-            self._say(m.Accepted(job))
             run.state = "starting"
+            self._say_again(job, run, now)
             if run.cancelled:
                 self._finish(job, TargetResult(job=job, state="cancelled", ran="no"), now)
             elif run.envelope is not None and isinstance(run.envelope.act, ReadHeads):
@@ -202,7 +209,7 @@ class AgentCore:
                 run.state = "reporting"
                 return
             del self.open[job]
-            self._remember(job, run.expires_ms)
+            self._remember(job, _counts_until(run))
             self.effects.append(ToKeeper({"op": "forget", "job": job}))
 
     def spool_read(self, job: str, output: Output | None, *, now: float) -> None:
@@ -274,7 +281,8 @@ class AgentCore:
         if kind == "started" and run.state == "starting":
             run.state = "running"
             run.started_ms = event["at_ms"]
-            self._say(m.Started(job, event["at_ms"]))
+            if run.told:
+                self._say(m.Started(job, event["at_ms"]))
             if run.cancelled:
                 self._kill(job)
             self._watch_keeper(job, run)
@@ -299,8 +307,13 @@ class AgentCore:
     def _recover(self, journal: Iterable[Record]) -> None:
         for record in journal:
             if type(record) is Taken:
-                operator = _operator_of(record.signed)
-                self.open[record.job] = LocalRun("starting", expires_ms=record.expires_ms, operator=operator)
+                envelope = _envelope_of(record.signed)
+                self.open[record.job] = LocalRun("starting", expires_ms=record.expires_ms, envelope=envelope)
+            elif type(record) is Fired:
+                self.schedules.note(record)
+                self._recover_fired(record)
+            elif type(record) is Kept or type(record) is Rested or type(record) is Removed:
+                self.schedules.note(record)
             elif type(record) is Done:
                 self.open.pop(record.job, None)
                 self._remember(record.job, record.expires_ms)
@@ -312,8 +325,10 @@ class AgentCore:
                 self._floor_ms = max(self._floor_ms, record.time_ms)
                 for run in self.open.values():
                     run.doubtful = True
+                self.schedules.not_before(record.time_ms)
             elif type(record) is Learned:
                 continue
+        self._recover_acts()
 
     def _hear(self, message: object, now: float, now_ms: int) -> None:
         match message:
@@ -322,6 +337,12 @@ class AgentCore:
             case m.Settled():
                 for job in message.jobs:
                     self._settled(job)
+            case m.FiringKnown():
+                for job in message.jobs:
+                    run = self.open.get(job)
+                    if run is not None and not run.told:
+                        run.told = True
+                        self._say_again(job, run, now)
             case m.Ping():
                 self._say(m.Pong(now_ms))
                 if message.audit_seq:
@@ -362,13 +383,18 @@ class AgentCore:
             envelope = self._verifier.verify(message.signed, message.proof, now_ms)
             if envelope.id != job:
                 raise codes.ACT_UNSUPPORTED.error("the room gave the envelope another job's id")
-            if not isinstance(envelope.act, Exec | ReadHeads):
-                raise codes.ACT_UNSUPPORTED.error(act_name(envelope.act))
+            act = envelope.act.run if isinstance(envelope.act, Schedule) else envelope.act
+            if not isinstance(act, (Exec, ReadHeads, *SCHEDULE_ACTS)):
+                raise codes.ACT_UNSUPPORTED.error(act_name(act))
             # What a host witnesses is its own word or nothing.
-            wanted = isinstance(envelope.act, ReadHeads) or envelope.act.signed
+            wanted = isinstance(act, ReadHeads) or (isinstance(act, Exec) and act.signed)
             sign = wanted or self._verifier.signs_results(envelope, now_ms)
-            if sign and self._signer is None and isinstance(envelope.act, Exec):
+            if sign and self._signer is None and isinstance(act, Exec):
                 raise codes.RESULT_KEY_MISSING.error()
+            if isinstance(envelope.act, SCHEDULE_ACTS) and envelope.issued > self._floor_ms:
+                self._keep(message, envelope, now_ms, sign=sign)
+                self._keep_time()
+                return
         except StarAgentError as error:
             result = failed_result(job, self._state_of(error.code), error.code.code, error.detail)
             self._refuse(result, refused_until(message.signed, job, error.code, now_ms))
@@ -486,7 +512,7 @@ class AgentCore:
             run.last_sent = -RESEND_AFTER
             return
         run.last_sent = now
-        self._say(m.Result(run.result))
+        self._say(m.Result(run.result) if run.told or run.fired is None else run.fired)
 
     def _remember(self, job: str, expires_ms: int) -> None:
         self._done[job] = expires_ms
@@ -500,7 +526,7 @@ class AgentCore:
             if self.connection is not None and run.stream:
                 self.connection.close_stream(run.stream)
             # Synced before the keeper deletes its spool: else a crash would find the job taken, unknown, and not run.
-            self._persist(job, "done", Done(job, run.expires_ms), sync=True)
+            self._persist(job, "done", Done(job, _counts_until(run)), sync=True)
 
     def _repeat(self, now: float) -> None:
         for job, run in self.open.items():
@@ -509,6 +535,8 @@ class AgentCore:
     def _say_again(self, job: str, run: LocalRun, now: float) -> None:
         if run.state == "reporting":
             self._report(run, now)
+        elif run.fired is not None and not run.told:
+            self._say(run.fired)
         elif run.state in ("starting", "running", "reading"):
             self._say(m.Accepted(job))
             if run.started_ms is not None:
@@ -552,12 +580,17 @@ class AgentCore:
         return True
 
 
-def _operator_of(signed: Signed) -> str | None:
-    """Who signed what was verified once; None where the journal's bytes say nothing."""
+def _envelope_of(signed: Signed) -> Envelope | None:
+    """What was verified once; None where the journal's bytes say nothing."""
     try:
-        return read_unverified(signed).operator
+        return read_unverified(signed)
     except StarAgentError:
         return None
+
+
+def _counts_until(run: LocalRun) -> int:
+    """How long the id counts after its end. A firing's is never ordered, and its time never comes again."""
+    return run.expires_ms if run.fired is None else 0
 
 
 def _ids_lost(job: str) -> TargetResult:

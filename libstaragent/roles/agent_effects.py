@@ -96,6 +96,12 @@ class Verifier:
         """The envelope, once everything about it holds. Raises StarAgentError."""
         raise NotImplementedError
 
+    def verify_kept(self, signed: Signed, proof: Proof | None, now_ms: int) -> Envelope:
+        """A schedule that was verified when it came, once everything but its arrival holds still. Raises
+        StarAgentError.
+        """
+        raise NotImplementedError
+
     def may_manage(self, envelope: Envelope, owner: str | None, now_ms: int) -> None:
         """Whether the verified `envelope`, which manages what `owner` began, may do so here; None where that is not
         known any more. Raises StarAgentError where not.

@@ -11,6 +11,7 @@ from typing import Any
 
 from libstaragent.model.result import RECORD_HEADER, LeftRunning, Output, TargetResult, records
 from libstaragent.protocol.limits import FRAME_MAX
+from libstaragent.protocol.messages import Firing
 from libstaragent.security.envelope import Envelope, Exec
 
 # Head and tail as records, where output in pieces of a byte or two has more header than body; the rest of a frame is
@@ -26,6 +27,7 @@ class LocalRun:
         "doubtful",
         "envelope",
         "expires_ms",
+        "fired",
         "following",
         "last_sent",
         "live_end",
@@ -37,6 +39,7 @@ class LocalRun:
         "state",
         "stream",
         "summary",
+        "told",
     )
 
     def __init__(
@@ -60,6 +63,9 @@ class LocalRun:
         self.live_offset = 0
         self.live_end = 0
         self.following = False
+        # What to say of a firing until central knows it, which is `told` then; None for a job that central made.
+        self.fired: Firing | None = None
+        self.told = True
 
 
 def keeper_spec(act: Exec) -> dict[str, Any]:

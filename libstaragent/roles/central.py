@@ -33,6 +33,7 @@ from libstaragent.jobs.states import advances, is_terminal
 from libstaragent.model.result import failed_result
 from libstaragent.protocol import trunk as t
 from libstaragent.roles.central_plans import CentralPlans, Permit
+from libstaragent.roles.central_schedules import ScheduleBook
 from libstaragent.roles.central_state import Decision, Ended, HostState, Job
 from libstaragent.roles.guards import GuardBook
 from libstaragent.roles.pacing import Past
@@ -57,6 +58,7 @@ class CentralCore(CentralPlans):
         self._boots: dict[str, str] = {}
         self._recent: OrderedDict[str, None] = OrderedDict()
         self._deadlines: list[tuple[int, str]] = []
+        self.schedules = ScheduleBook()
 
     # Inputs --------------------------------------------------------------------------------------------------------
 
@@ -98,7 +100,8 @@ class CentralCore(CentralPlans):
         for member in members:
             if known.get(member.agent) != member:
                 raise codes.HOST_UNKNOWN.error(member.name)
-        rule = self._permit(envelope, members, source, now_ms, None)
+        owner = self.schedules.check_act(envelope.act, members, now_ms)
+        rule = self._permit(envelope, members, source, now_ms, owner)
         job = Job(envelope, signed, members, source=source, submitted_ms=now_ms)
         job.rule = rule
         job.watched = watch
@@ -167,6 +170,8 @@ class CentralCore(CentralPlans):
                 self._undelivered(report, now_ms, decision)
             elif isinstance(report, t.RoomStarted):
                 self._room_started(report, decision)
+            elif isinstance(report, t.FiringBegan):
+                self._fired(report, now_ms, decision)
             else:
                 decision.renewals.append(report)
 
@@ -222,6 +227,13 @@ class CentralCore(CentralPlans):
 
     def committed(self, decision: Decision) -> None:
         """The batch is on disk: planned jobs go on, by orders that are added to it."""
+        for job in decision.new_jobs:
+            self.schedules.took(job)
+        for entry in (*decision.ended, *decision.amended):
+            job = self.jobs.get(entry.job)
+            if job is not None:
+                at_ms = entry.result.finished_ms or entry.received_ms
+                self.schedules.ended(job, entry.agent, entry.result.state, at_ms)
         for job in decision.finished:
             self._remember(job)
         self._go_on(decision)
@@ -263,6 +275,11 @@ class CentralCore(CentralPlans):
     def _dispatch(
         self, job: Job, agents: list[str], decision: Decision, *, again: bool, tree: MembershipTree | None = None
     ) -> None:
+        if job.schedule:
+            # Its hosts have what they need; a cancel they may not have.
+            for room, here in _by_room(job, agents).items() if job.cancel is not None else ():
+                decision.orders.append((room, t.CancelTargets(job.id, job.cancel, tuple(here))))  # type: ignore[arg-type]
+            return
         if tree is None and isinstance(job.envelope.targets, TargetRoot):
             tree = _tree_of(job)
         for room, here in _by_room(job, agents).items():
@@ -283,6 +300,23 @@ class CentralCore(CentralPlans):
             decision.orders.append((room, order))
             if job.cancel is not None:
                 decision.orders.append((room, t.CancelTargets(job.id, job.cancel, tuple(here))))
+
+    def _fired(self, report: t.FiringBegan, now_ms: int, decision: Decision) -> None:
+        """A schedule fired on a host: its job is made by the first who tells."""
+        job = self.jobs.get(report.job)
+        if job is None:
+            if not report.new:
+                decision.strange.append(report)
+                return
+            job = self.schedules.believed(report, now_ms)
+            if job is not None:
+                decision.new_jobs.append(job)
+                self._add(job)
+        if job is None or not job.schedule or report.agent not in job.members:
+            # The host need not tell the end of what nobody wants to know.
+            decision.orders.append((report.room, t.SettledTargets(((report.agent, report.job),))))
+        else:
+            decision.orders.append((report.room, t.FiringsKnown(((report.agent, report.job),))))
 
     def _run_out(self, job: Job, now_ms: int, decision: Decision) -> None:
         for agent in job.open_agents():

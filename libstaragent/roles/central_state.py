@@ -42,6 +42,8 @@ class Job:
         "pacing",
         "reduce",
         "rule",
+        "schedule",
+        "schedule_name",
         "signed",
         "source",
         "states",
@@ -72,6 +74,8 @@ class Job:
         self.ended_at: int | None = None
         self.cancel: Signed | None = None
         self.watched = False
+        # Of a firing: its schedule. Rooms are given no order then, the host had it long before.
+        self.schedule = self.schedule_name = ""
         self.pacing = None if envelope.plan is None else Pacing(envelope.plan, list(self.members))
 
     def move(self, agent: str, state: str) -> None:
@@ -174,7 +178,7 @@ class Decision:
         self.orders: list[tuple[str, t.Order]] = []
         self.progress: list[tuple[str, str, str]] = []
         self.renewals: list[t.RenewCertificate] = []
-        self.strange: list[t.TargetEnded] = []
+        self.strange: list[t.TargetEnded | t.FiringBegan] = []
         # Planned jobs that may go on once this is on disk, and when that is looked at.
         self.paced: dict[str, Job] = {}
         self.now_ms = 0

@@ -194,6 +194,10 @@ class RoomCore:
             case t.GuardHosts():
                 for guard in order.guards:
                     self._guard(guard, now_ms)
+            case t.FiringsKnown():
+                for agent, job in order.pairs:
+                    if (link := self.links.get(agent)) is not None:
+                        self._send(link, m.FiringKnown((job,)))
             case t.CertificateIssued():
                 link = self.links.get(order.agent)
                 if link is not None:
@@ -272,6 +276,10 @@ class RoomCore:
             self.live.append(t.LiveDropped(agent, message.job, message.count))
         elif isinstance(message, m.RenewRequest):
             self._renew(agent, message.csr, now)
+        elif isinstance(message, m.Firing):
+            self.reports.append(
+                t.FiringBegan(agent, self.room, message.job, message.schedule, message.at_ms, message.boot)
+            )
         elif isinstance(message, m.Bye):
             self._end(link, message.code, now_ms)
 

@@ -102,12 +102,15 @@ def verify_act(
     boot_nonce: bytes | None,
     evaluate: Callable[[str], bool] | None,
     permit: Callable[[Envelope], object] | None = None,
+    kept: bool = False,
 ) -> Envelope:
     """The envelope in `signed`, if it is to be done; its time is learned by `time_judge` then.
 
     :param me: this host; None at central, where targets, expression and boot nonce are not judged.
     :param proof: this host's path, when the targets are a root.
     :param evaluate: whether a target expression matches this host by what it knows of itself.
+    :param kept: it is a schedule that this host took in its time: not when it was to arrive is judged, but how long it
+        holds. All else is judged anew, by the roster of now.
     :param permit: raises where rules or veto say no; None at central, which asks once it knows all hosts.
     :raises StarAgentError: the first check that failed; `terminal_state` of its code is how the target ends.
     """
@@ -123,7 +126,10 @@ def verify_act(
     # A host with a wrong clock cannot judge the roster's age either; what is bound to its boot reaches it all the same.
     if not bound and time_judge.now(local_ms) >= roster.valid_until:
         raise codes.ROSTER_EXPIRED.error(f"revision {roster.revision}")
-    time_judge.check(envelope, local_ms, boot_nonce=boot_nonce if me is not None else None)
+    if kept and isinstance(envelope.act, Schedule):
+        time_judge.check_kept(envelope.act.until_ms, local_ms)
+    else:
+        time_judge.check(envelope, local_ms, boot_nonce=boot_nonce if me is not None else None)
     if me is not None:
         _check_membership(envelope, me, proof, evaluate)
     if permit is not None:

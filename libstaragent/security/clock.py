@@ -71,6 +71,20 @@ class TimeJudge:
         if envelope.not_before - now > MAX_SKEW_MS:
             raise codes.ENVELOPE_NOT_YET.error(f"in {(envelope.not_before - now) / 1000:.0f} s")
 
+    def check_kept(self, until_ms: int, local_ms: int) -> None:
+        """Nothing, if what was taken in its time, and holds until `until_ms`, may be done now.
+
+        A clock that is set back does not lengthen it; one that is behind what operators signed since is not believed.
+
+        :raises TimedOut: it is over.
+        :raises Denied: the clocks differ.
+        """
+        behind_ms = self.highest_ms - local_ms
+        if behind_ms > MAX_SKEW_MS:
+            raise codes.ENVELOPE_CLOCK_SKEW.error(f"this host's clock is {behind_ms / 1000:.0f} s behind")
+        if self.now(local_ms) >= until_ms:
+            raise codes.ENVELOPE_EXPIRED.error(f"{(self.now(local_ms) - until_ms) / 1000:.0f} s ago")
+
     def may_forget(self, expires_ms: int) -> bool:
         """Whether the id of an envelope that expired at `expires_ms` may be forgotten: `check` refuses it for ever."""
         return self.highest_ms >= expires_ms + KEEP_ID_MS

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 
+from msgspec.structs import replace
+
 from libstaragent.errors import StarAgentError
 from libstaragent.protocol import trunk as t
 from libstaragent.roles.central import CentralCore
@@ -241,7 +243,10 @@ class CentralProcess(SimProcess):
         self.core.reports(delivery.batch, now_ms=self.clock.now_ms, decision=decision)
         strange, decision.strange = decision.strange, []
         for report in strange:
-            if self._restore(report.result.job):
+            if isinstance(report, t.FiringBegan):
+                fresh = not self._restore(report.job)
+                self.core.reports((replace(report, new=fresh),), now_ms=self.clock.now_ms, decision=decision)
+            elif self._restore(report.result.job):
                 self.core.reports((report,), now_ms=self.clock.now_ms, decision=decision)
             else:
                 self._referee.breaks("no host knows a job that is not stored", f"{report.result.job}")

@@ -13,7 +13,7 @@ import msgspec
 
 from libstaragent import codes
 from libstaragent.roles.agent_effects import Verifier
-from libstaragent.security.acts import Envelope, Member
+from libstaragent.security.acts import Envelope, Member, Schedule
 from libstaragent.security.membership import Proof
 from libstaragent.security.signed import Signed
 
@@ -55,6 +55,13 @@ class _PlainVerifier(Verifier):
     def verify(self, signed: Signed, proof: Proof | None, now_ms: int) -> Envelope:
         """See `Verifier`."""
         return self._trust.verify(signed, now_ms)
+
+    def verify_kept(self, signed: Signed, proof: Proof | None, now_ms: int) -> Envelope:
+        """See `Verifier`."""
+        envelope = _decoder.decode(signed.payload)
+        if isinstance(envelope.act, Schedule) and now_ms >= envelope.act.until_ms:
+            raise codes.ENVELOPE_EXPIRED.error()
+        return envelope
 
     def may_manage(self, envelope: Envelope, owner: str | None, now_ms: int) -> None:
         """See `Verifier`."""

@@ -15,6 +15,7 @@ from opsconsole.cli.tree.auditing import add_auditing
 from opsconsole.cli.tree.counting import add_counting
 from opsconsole.cli.tree.looking import add_looking
 from opsconsole.cli.tree.ruling import add_ruling
+from opsconsole.cli.tree.scheduling import add_scheduling
 from opsconsole.cli.tree.setting_up import add_setting_up
 from opsconsole.cli.tree.shared import USAGE, Parser
 
@@ -48,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_looking(commands)
     add_counting(commands)
     add_acting(commands)
+    add_scheduling(commands)
     add_auditing(commands)
     add_ruling(commands)
     add_setting_up(commands)

@@ -20,6 +20,7 @@ from agentd.central.api.outcomes import OutcomesApi
 from agentd.central.api.outputs import OutputsApi
 from agentd.central.api.policy import PolicyApi
 from agentd.central.api.routes import table
+from agentd.central.api.schedules import SchedulesApi
 from agentd.central.api.system import SystemApi
 from agentd.central.joining import Joining
 from agentd.central.service import Central
@@ -54,6 +55,7 @@ def build(
         audit,
         OutputsApi(central, store.read),
         PolicyApi(central),
+        SchedulesApi(central, central.history),
     )
     system.openapi = document(routes, version=version)
     return Application(routes, reader=access.reader, refused=audit.refused, head=audit.header)

@@ -23,6 +23,7 @@ from agentd.central.api.jobs import JobsApi
 from agentd.central.api.outcomes import OutcomesApi
 from agentd.central.api.outputs import OutputsApi
 from agentd.central.api.policy import PolicyApi
+from agentd.central.api.schedules import SchedulesApi
 from agentd.central.api.system import SystemApi
 from libstaragent import codes
 from libstaragent.errors import Code
@@ -78,6 +79,7 @@ def table(
     audit: AuditApi,
     outputs: OutputsApi,
     policy: PolicyApi,
+    schedules: SchedulesApi,
 ) -> tuple[Route, ...]:
     """The API. The first path is the one that is asked most."""
     return (
@@ -155,6 +157,15 @@ def table(
             method="GET", path="/v1/events", handler=events.fleet, authority="reader",
             summary="What happens in the fleet", gives=api.EventBatch, media="text/event-stream",
             refusals=(codes.TOO_MANY_READERS,),
+        ),
+        Route(
+            method="GET", path="/v1/schedules", handler=schedules.listed, authority="reader",
+            summary="Schedules, the oldest first", gives=api.ScheduleList,
+            parameters=(Parameter("ended", "1: with those that fire no more", "integer"),),
+        ),
+        Route(
+            method="GET", path="/v1/schedules/{id}", handler=schedules.one, authority="reader",
+            summary="One schedule, by id or name", gives=api.ScheduleView, refusals=(codes.SCHEDULE_UNKNOWN,),
         ),
         Route(
             method="GET", path="/v1/hosts", handler=hosts.listed, authority="reader",
