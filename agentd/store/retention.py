@@ -81,7 +81,10 @@ class Prunable:
         """
         endings = schema.endings.c
         query = select(endings.job).join(schema.jobs, schema.jobs.c.id == endings.job)
-        query = query.where(schema.jobs.c.expires_ms < now_ms).order_by(endings.job).limit(jobs)
+        # From what brought, paused or removed a schedule all that is known of it follows; its firings go as jobs do.
+        about = schema.schedule_jobs.c
+        kept = select(about.job).where((about.job == endings.job) & (about.kind != "fire")).exists()
+        query = query.where((schema.jobs.c.expires_ms < now_ms) & ~kept).order_by(endings.job).limit(jobs)
         if before_ms is not None:
             query = query.where(endings.finished_ms < before_ms)
         found: list[str] = []

@@ -22,7 +22,7 @@ __all__ = ("Fleet",)
 import errno
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -47,7 +47,7 @@ from libstaragent.client.fleet_events import fleet_events
 from libstaragent.client.job import Job
 from libstaragent.client.known_hosts import KnownHosts, known_hosts_path
 from libstaragent.client.plans import in_order, plan_for
-from libstaragent.client.scheduling import until_of, when_of
+from libstaragent.client.schedules import FleetSchedules
 from libstaragent.client.session import Login, session_path
 from libstaragent.client.submission import BACKGROUND, FOREGROUND, Signer, check_meant, shell_argv
 from libstaragent.client.transport import READ_SECONDS, Transport
@@ -63,8 +63,6 @@ from libstaragent.model.api import (
     JobView,
     Outcomes,
     Resolved,
-    ScheduleList,
-    ScheduleView,
     Session,
     TokenIssued,
     Trust,
@@ -76,11 +74,8 @@ from libstaragent.security.acts import (
     Exec,
     IssueToken,
     Member,
-    PauseSchedule,
     Plan,
     ResolveClone,
-    Schedule,
-    Unschedule,
 )
 from libstaragent.security.envelope import open_signed
 from libstaragent.security.roster import Roster, RosterChain
@@ -99,7 +94,7 @@ if TYPE_CHECKING:
     from libstaragent.client.administration import Administration
 
 
-class Fleet:
+class Fleet(FleetSchedules):
     """A fleet, through its central's API. Made by `connect`, used as an asynchronous context manager."""
 
     def __init__(
@@ -501,80 +496,6 @@ class Fleet:
         _, submission = await self.sign(ResolveClone(host.id, nonce), ttl=TOKEN_ENVELOPE_SECONDS)
         body = msgspec.json.encode(submission.envelope)
         return await self.transport.post(f"/v1/hosts/{_segment(host.id)}/choose", body, HostView)
-
-    # Schedules --------------------------------------------------------------------------------------------------------
-
-    async def schedule(
-        self,
-        name: str,
-        targets: str,
-        argv: Sequence[str],
-        *,
-        at: float | None = None,
-        every: float | None = None,
-        cron: str | None = None,
-        zone: str = "UTC",
-        at_boot: bool = False,
-        until: float | None = None,
-        ttl: float | None = None,
-        timeout: float | None = None,
-        shell: bool = False,
-        user: str | None = None,
-        cwd: str | None = None,
-        env: Mapping[str, str] | None = None,
-        stdin: bytes = b"",
-        signed: bool = False,
-    ) -> Job:
-        """Puts a command on the hosts that `targets` means now, to run there when it is due; the job of putting it.
-
-        :param at: once, at this time (seconds since the epoch); or `every` so many seconds; or when the five fields of
-            `cron` say in the time zone `zone`; or `at_boot`: one of the four.
-        :param until: when it ends (seconds since the epoch): in a year, if None.
-        :param ttl: seconds within which a host may take it: an hour.
-        :raises UsageError: not one of the four, or it cannot be read.
-        :raises StarAgentError: as `run`; or another schedule has the name.
-        """
-        command = self.command(
-            argv, timeout=timeout, shell=shell, user=user, cwd=cwd, env=env, stdin=stdin, signed=signed
-        )
-        when = when_of(at=at, every=every, cron=cron, zone=zone, at_boot=at_boot, now_ms=_now_ms())
-        act = Schedule(name, when, command, until_of(when, until, _now_ms()))
-        members = await self.resolve(targets)
-        _, submission = await self.sign(act, expression=targets, members=members, ttl=ttl, background=True)
-        return await self.submit(submission)
-
-    async def schedules(self, *, ended: bool = False) -> tuple[ScheduleView, ...]:
-        """The schedules, the oldest first; with those that fire no more if `ended`."""
-        found = await self.transport.get("/v1/schedules", ScheduleList, ended=int(ended))
-        return found.schedules
-
-    async def find_schedule(self, name: str) -> ScheduleView:
-        """The schedule with this name or id.
-
-        :raises NotFound: there is none.
-        """
-        return await self.transport.get(f"/v1/schedules/{_segment(name)}", ScheduleView)
-
-    async def pause_schedule(self, name: str) -> Job:
-        """Lets a schedule rest on its hosts: what is due meanwhile does not run. The job of doing so."""
-        return await self._manage_schedule(name, lambda schedule: PauseSchedule(schedule, True))
-
-    async def resume_schedule(self, name: str) -> Job:
-        """Lets a paused schedule go on. The job of doing so."""
-        return await self._manage_schedule(name, lambda schedule: PauseSchedule(schedule, False))
-
-    async def remove_schedule(self, name: str) -> Job:
-        """Takes a schedule from its hosts; what runs goes on. The job of doing so."""
-        return await self._manage_schedule(name, Unschedule)
-
-    async def _manage_schedule(self, name: str, act: Callable[[str], Act]) -> Job:
-        view = await self.find_schedule(name)
-        members = tuple(member for member in view.members if view.states.get(member.name) not in ("removed", "refused"))
-        if not members:
-            raise codes.SCHEDULE_UNKNOWN.error(f"{name} is on no host")
-        check_meant(view.expression, members, await self.roster())
-        _, submission = await self.sign(act(view.id), expression=view.expression, members=members, background=True)
-        return await self.submit(submission)
 
     # Jobs -------------------------------------------------------------------------------------------------------------
 

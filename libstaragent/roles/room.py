@@ -38,7 +38,7 @@ from libstaragent.roles.admission import ADMIT_RATE, Admission
 from libstaragent.roles.room_guard import TRIAL_SECONDS, RoomGuards, barred
 from libstaragent.roles.room_hello import agreed_protocol
 from libstaragent.roles.room_outputs import RoomOutputs
-from libstaragent.roles.room_state import Link, OpenOrder, Pending
+from libstaragent.roles.room_state import Link, OpenOrder, Pending, host_up
 from libstaragent.roles.seen import SeenOrders
 from libstaragent.roles.wheel import Wheel
 from libstaragent.security.roster import revoked_in
@@ -319,24 +319,7 @@ class RoomCore:
                 protocol=protocol, features=features, room=self.room, heartbeat_ms=self._heartbeat_ms, clock_ms=now_ms
             ),
         )
-        self.reports.append(
-            t.HostUp(
-                agent=link.agent,
-                room=self.room,
-                version=hello.version,
-                boot_nonce=hello.boot_nonce,
-                hostname=hello.hostname,
-                addresses=hello.addresses,
-                facts=hello.facts,
-                roster=hello.roster,
-                clock_ahead_ms=hello.clock_ms - now_ms,
-                at_ms=now_ms,
-                boot=self._boot,
-                order=self._next_order(),
-                connects=hello.connects,
-                issued_s=link.issued_s,
-            )
-        )
+        self.reports.append(host_up(link, hello, self.room, now_ms, boot=self._boot, order=self._next_order()))
         if self._audit.seq:
             self._ping(link, now_ms)
         if self._guards.must_renew(link.agent, link.issued_s):

@@ -4,11 +4,12 @@ those are in `libstaragent.roles.room`.
 
 from __future__ import annotations
 
-__all__ = ("Link", "OpenOrder", "Pending")
+__all__ = ("Link", "OpenOrder", "Pending", "host_up")
 
 from collections import deque
 from typing import Any
 
+from libstaragent.protocol import messages as m
 from libstaragent.protocol import trunk as t
 from libstaragent.protocol.connection import ROOM, Connection
 from libstaragent.roles.room_outputs import Told
@@ -87,3 +88,23 @@ class Pending:
         self.stream = 0
         self.nonce = b""
         self.fixed = False
+
+
+def host_up(link: Link, hello: m.Hello, room: str, now_ms: int, *, boot: str, order: int) -> t.HostUp:
+    """What central is told of an agent that said HELLO."""
+    return t.HostUp(
+        agent=link.agent,
+        room=room,
+        version=hello.version,
+        boot_nonce=hello.boot_nonce,
+        hostname=hello.hostname,
+        addresses=hello.addresses,
+        facts=hello.facts,
+        roster=hello.roster,
+        clock_ahead_ms=hello.clock_ms - now_ms,
+        at_ms=now_ms,
+        boot=boot,
+        order=order,
+        connects=hello.connects,
+        issued_s=link.issued_s,
+    )

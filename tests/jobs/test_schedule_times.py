@@ -65,7 +65,7 @@ def naively_due(fields: str, zone: str, at_ms: int) -> bool:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(CRON, st.sampled_from(ZONES), st.integers(ms("2023-12-01") // MINUTE, ms("2025-02-01") // MINUTE))
 def test_the_next_time_is_the_first_minute_that_the_oracle_finds(fields: str, zone: str, start: int) -> None:
     cron = read_cron(fields, zone)
@@ -77,7 +77,7 @@ def test_the_next_time_is_the_first_minute_that_the_oracle_finds(fields: str, zo
         assert found == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(CRON, st.sampled_from(ZONES), st.integers(0, 40_000_000))
 def test_what_comes_next_is_due_and_comes_after(fields: str, zone: str, minute: int) -> None:
     cron = read_cron(fields, zone)
