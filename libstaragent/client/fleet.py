@@ -69,14 +69,7 @@ from libstaragent.model.api import (
 )
 from libstaragent.model.ids import ULID_RANDOM_BYTES
 from libstaragent.security.act_limits import MAX_LISTED_TARGETS
-from libstaragent.security.acts import (
-    Act,
-    Exec,
-    IssueToken,
-    Member,
-    Plan,
-    ResolveClone,
-)
+from libstaragent.security.acts import Act, Exec, IssueToken, Member, Plan, ResolveClone
 from libstaragent.security.envelope import open_signed
 from libstaragent.security.roster import Roster, RosterChain
 from libstaragent.security.signing import public_key

@@ -133,8 +133,8 @@ async def test_no_firing_runs_twice_while_agent_and_keeper_are_killed(
     await keeping.until(lambda: {f.job for f in keeping.firings} == {r.job for r in keeping.ended(schedule)})
     ended = keeping.ended(schedule)
     runs = len(marks.read_text().split())
-    assert killed == 3 and sum(one.ran == "yes" for one in ended) >= 8
-    assert sum(one.ran == "yes" for one in ended) <= runs <= sum(one.ran != "no" for one in ended)
+    assert killed == 3 and len(ended) >= 8
+    assert 0 < sum(one.ran == "yes" for one in ended) <= runs <= sum(one.ran != "no" for one in ended)
 
 
 async def test_a_firing_that_is_due_while_the_one_before_runs_is_passed_over(
