@@ -99,7 +99,7 @@ class Reader:
         columns = schema.schedule_jobs.c
         query = select(columns.job, columns.name).where(columns.job.in_(jobs) & (columns.kind == "fire"))
         with self._reading() as connection:
-            return dict(connection.execute(query).tuples().all())
+            return {row.job: row.name for row in connection.execute(query)}
 
     # targets
     # ------------------------------------------------------------------------------------------------------------
