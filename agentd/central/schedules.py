@@ -6,7 +6,7 @@ read, so it is called in threads but for the start.
 
 from __future__ import annotations
 
-__all__ = ("load_schedules", "schedule_view")
+__all__ = ("load_schedules", "schedule_view", "when_text")
 
 from collections.abc import Iterator
 
