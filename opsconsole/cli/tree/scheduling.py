@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ("add_scheduling",)
+__all__ = ("add_scheduling", "span")
 
 import argparse
 
