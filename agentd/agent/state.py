@@ -124,28 +124,29 @@ class AgentState:
         self._replace("heads", encode_heads(heads))
 
     def count_connect(self) -> int:
-        """The number of the connection that is about to be made; it never goes back.
+        """The number of the connection that is about to be made, which never goes back; 0, which tells no number, where
+        it cannot be put on disk.
 
-        A number that did would look like another machine with this identity (`libstaragent.roles.clones`). So it is
-        synced, and written over itself in one sector: that needs no space on a full disk.
+        A number that went back would look like another machine with this identity (`libstaragent.roles.clones`): the
+        next process must go on after all that this one has told. So it is synced, and written over itself in one
+        sector: that needs no space on most full disks.
         """
         path = self.directory / "connects"
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
-            # A host must not be lost over a number: it goes on in memory.
-            self._connects += 1
-            return self._connects
+            return 0
         try:
             told = os.pread(descriptor, CONNECTS_BYTES, 0).strip()
-            self._connects = max(int(told) if told.isdigit() else 0, self._connects) + 1
-            os.pwrite(descriptor, b"%*d" % (CONNECTS_BYTES, self._connects), 0)
+            number = max(int(told) if told.isdigit() else 0, self._connects) + 1
+            os.pwrite(descriptor, b"%*d" % (CONNECTS_BYTES, number), 0)
             os.fdatasync(descriptor)
         except OSError:
-            self._connects += 1
+            return 0
         finally:
             os.close(descriptor)
-        return self._connects
+        self._connects = number
+        return number
 
     def _replace(self, name: str, data: bytes) -> None:
         """Write a file that may be lost. On a full disk things go on in memory: a host must not be lost over it."""

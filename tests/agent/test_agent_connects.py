@@ -24,14 +24,17 @@ def test_an_older_form_of_the_file_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_on_a_full_disk_it_goes_on_in_memory(tmp_path: Path) -> None:
+def test_a_number_that_the_disk_does_not_take_is_not_told(tmp_path: Path) -> None:
+    path = tmp_path / "connects"
     state = AgentState(tmp_path)
-    assert state.count_connect() == 1
-    (tmp_path / "connects").unlink()
-    (tmp_path / "connects").symlink_to("/dev/full")
+    assert [state.count_connect(), state.count_connect()] == [1, 2]
+    path.rename(tmp_path / "kept")
+    path.symlink_to("/dev/full")
     descriptor = os.open("/dev/full", os.O_RDWR)
     with pytest.raises(OSError):
         os.write(descriptor, b"1")
     os.close(descriptor)
-    first, second = state.count_connect(), state.count_connect()
-    assert 1 < first < second
+    assert [state.count_connect(), state.count_connect()] == [0, 0]
+    (tmp_path / "kept").rename(path)
+    # Mended, and the process was started again: no number comes twice.
+    assert AgentState(tmp_path).count_connect() == 3
