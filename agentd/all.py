@@ -19,6 +19,7 @@ import gc
 import json
 import logging
 import os
+import secrets
 import signal
 import ssl
 import sys
@@ -126,7 +127,14 @@ async def _serve(options: Options, version: str) -> None:
         central.on_written = retention.nudge
         central.start()
         parts.push_async_callback(central.stop)
-        room = Room(room=options.room, bus=bus, ssl_context=room_tls, heartbeat_ms=options.heartbeat_ms)
+        room = Room(
+            room=options.room,
+            bus=bus,
+            ssl_context=room_tls,
+            heartbeat_ms=options.heartbeat_ms,
+            # Another at each start: what the bus tells again after a failed commit is known by it.
+            boot=secrets.token_hex(8),
+        )
         try:
             room_host, room_port = await room.start(*options.listen_room)
         except OSError as error:

@@ -82,12 +82,13 @@ class Room:
         heartbeat_ms: int = HEARTBEAT_DEFAULT_MS,
         clock: Callable[[], float] = time.monotonic,
         wall_ms: Callable[[], int] = _wall_ms,
+        boot: str = "",
     ) -> None:
         self._bus = bus
         self._tls = ssl_context
         self._clock = clock
         self._wall_ms = wall_ms
-        self.core = RoomCore(room=room, now=clock(), heartbeat_ms=heartbeat_ms)
+        self.core = RoomCore(room=room, now=clock(), heartbeat_ms=heartbeat_ms, boot=boot)
         self.refused = 0
         self.failed_handshakes = 0
         self.bytes_in = 0
