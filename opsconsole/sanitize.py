@@ -282,9 +282,12 @@ class LineSanitizer:
         pieces = text.split("\n")
         if self._length + max(map(len, pieces)) >= MAX_LINE:
             return None
+        if not text:
+            return []
+        # A letter begins a new character, here as on the slow way: marks are counted from it.
+        self._marks = 0
         if len(pieces) == 1:
-            if text:
-                self._emit(text)
+            self._emit(text)
             return []
         self._emit(pieces[0])
         lines = [self._end_line()]

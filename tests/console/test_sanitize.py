@@ -159,3 +159,11 @@ def test_tabs_cost_no_more_than_text() -> None:
     # A scan of the line for each tab would look at a million characters here.
     (line,) = read(b"\t" * 2000)
     assert len(line.text) == 16_000
+
+
+def test_marks_are_counted_from_their_letter_however_the_bytes_are_cut() -> None:
+    data = "a\u0301\u0301\u0301j\u0301\u0301\u0301\n".encode()
+    whole = LineSanitizer().feed(data)
+    pieces = LineSanitizer()
+    assert [line for byte in data for line in pieces.feed(bytes((byte,)))] == whole
+    assert whole[0].text.count("\u0301") == 6
