@@ -5,13 +5,13 @@
     store   state, exit status, output and digest of each target, read over the API when all is over
 
 Not here: who is killed (`bench.faults`), the flying (`bench.flight`). Rules: a line is one write; whoever kills the
-shell between two lines leaves the first. A host that refuses because it has all that it takes (AGENT_BUSY), and on
-which nothing began, has said the truth. `judge` gives at most one complaint a target, by the worst first.
+shell between two lines leaves the first. A host that refuses because it has all that it takes (BUSY), and on which
+nothing began, has said the truth. `judge` gives at most one complaint a target, by the worst first.
 """
 
 from __future__ import annotations
 
-__all__ = ("COMMAND", "Complaint", "Order", "Record", "command", "judge", "read_record")
+__all__ = ("BUSY", "COMMAND", "Complaint", "Order", "Record", "command", "judge", "read_record")
 
 import hashlib
 from collections import Counter
@@ -19,9 +19,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from libstaragent.codes import AGENT_BUSY
+from libstaragent.codes import AGENT_BUSY, KEEPER_BUSY
 from libstaragent.model.api import TargetView
 from libstaragent.model.result import TERMINAL, records
+
+# So many are open, or running and kept.
+BUSY = frozenset((AGENT_BUSY.code, KEEPER_BUSY.code))
 
 # A kill is felt until its host is back: a keeper waits up to 2 s for the lock, and up to 30 s before it starts an agent
 # that died often.
@@ -118,7 +121,7 @@ def _why(order: Order, who: str, views: Sequence[TargetView], record: Record, ki
         return _why_not_that_end(order, who, view, record)
     if began and view.ran == "no":
         return "silent", f"it ran, and {view.state} says that it did not"
-    if view.code == AGENT_BUSY.code and not began:
+    if view.code in BUSY and not began:
         return None
     if view.state == "interrupted":
         kinds = ("keeper", "host", "agent") if view.ran == "no" else ("keeper", "host")

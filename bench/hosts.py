@@ -211,6 +211,8 @@ class Hosts:
 
     def __init__(self, plane: ControlPlane, folder: Path, count: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        # Whoever ends this program ends what it started: keepers outlive their parents by design.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
         self._plane = plane
         self._cutter = Cutter()
         self._ended = threading.Event()

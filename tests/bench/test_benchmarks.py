@@ -12,13 +12,22 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+# They start some dozens of processes, and wait for what real ones wait for after a fault; a busy machine takes minutes.
+MANY_PROCESSES = pytest.mark.timeout(240)
 
 
 def run(name: str, *, within: float = 50) -> dict[str, Any]:
     command = [sys.executable, str(ROOT / "bench" / name), "--smoke", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=within, check=False)
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        out, narrated = process.communicate(timeout=within)
+    finally:
+        if process.poll() is None:
+            # It ends what it started, which SIGKILL would leave behind.
+            process.terminate()
+            process.communicate()
+    assert process.returncode == 0, narrated
+    said = json.loads(out)
     assert said["bench"] == name
     return said
 
@@ -59,8 +68,9 @@ def test_footprint_reads_agent_and_keeper() -> None:
     assert said["agent_pss_kb"] > 0 and said["keeper_pss_kb"] > 0
 
 
+@MANY_PROCESSES
 def test_chaos_kills_every_kind_of_process_and_the_books_balance() -> None:
-    said = run("chaos", within=150)
+    said = run("chaos", within=200)
     assert all(said["kills"][kind] for kind in ("agent", "keeper", "host", "central", "cut", "stall"))
     assert said["began"] > 0 and said["open"] == 0
     assert (said["lost"], said["double"], said["silent"]) == (0, 0, 0)
@@ -74,14 +84,16 @@ def test_flood_stores_every_byte_in_bounded_memory() -> None:
     assert said["grown_bytes"] < said["bound_bytes"]
 
 
+@MANY_PROCESSES
 def test_herd_is_back_after_the_control_planes_death() -> None:
-    said = run("herd", within=100)
+    said = run("herd", within=200)
     assert said["back"] == said["hosts"] == 40
     assert said["tries_an_agent"] >= 1 and said["limit_handshakes"] > 0 and said["errors_logged"] == 0
 
 
+@MANY_PROCESSES
 def test_slo_counts_every_operation_beside_the_hosts_own_record() -> None:
-    said = run("slo", within=150)
+    said = run("slo", within=200)
     assert said["operations"] == 80 and said["excused"] == 0
     assert all(said["faults"][kind] for kind in ("agent", "keeper", "host", "central", "cut", "stall"))
     # What a keeper's death interrupted is a failure, and the only kind there may be.
@@ -103,8 +115,9 @@ def test_spawn_measures_real_agents_beside_the_bare_rate() -> None:
     assert said["rate"] > 0 and said["bare"] > 0 and said["share"] == pytest.approx(said["rate"] / said["bare"])
 
 
+@MANY_PROCESSES
 def test_peers_prints_a_figure_or_absent_with_the_reason() -> None:
-    said = run("peers")
+    said = run("peers", within=200)
     for by_name in said["lines"].values():
         assert by_name["opsconsole"]["rate"] > 0
         assert ("clush" in by_name) != ("clush" in said["absent"])
