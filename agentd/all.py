@@ -112,6 +112,7 @@ async def _serve(options: Options, version: str) -> None:
             store=store,
             hub=hub,
             trust=book,
+            blobs=state.directory / "blobs",
             sign=lambda agent, room, csr: sign_csr(state.ca, csr, agent=agent, room=room, now_ms=wall_ms()),
         )
         retention = Retention(

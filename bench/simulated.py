@@ -20,7 +20,8 @@ import msgspec
 
 from agentd.agent.backoff import Backoff
 from libstaragent.model.result import Output, encode_records
-from libstaragent.roles.agent import AgentCore, Persist, ReadSpool, StoreRoster, ToKeeper
+from libstaragent.roles.agent import AgentCore
+from libstaragent.roles.agent_effects import Persist, ReadSpool, StoreRoster, ToKeeper
 from libstaragent.security.authority import terminal_state, verify_act
 from libstaragent.security.clock import TimeJudge
 from libstaragent.security.envelope import Envelope, Member

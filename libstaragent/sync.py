@@ -19,7 +19,7 @@ from __future__ import annotations
 
 __all__ = ("Administration", "Fleet", "Job", "JobEvents")
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -32,7 +32,9 @@ from libstaragent.client import fleet as awaited_fleet
 from libstaragent.client import job as awaited_job
 from libstaragent.client.audit import AuditRecord, AuditVerdict
 from libstaragent.client.context import Context
+from libstaragent.client.files import Fetched, Progress
 from libstaragent.client.job import HostOutput, JobResult
+from libstaragent.client.output import Gap, Piece
 from libstaragent.client.sync_administration import Administration
 from libstaragent.client.verification import Verdict
 from libstaragent.model.api import (
@@ -50,6 +52,7 @@ from libstaragent.model.api import (
     TokenIssued,
 )
 from libstaragent.model.gathered import ReducedView
+from libstaragent.security.act_limits import MAX_FILE
 from libstaragent.security.acts import Act, Exec, Member, Plan
 from libstaragent.security.roster import Roster
 
@@ -125,6 +128,18 @@ class Job:
     def output(self, host: str) -> HostOutput:
         """What is kept of one target's output."""
         return self._call(lambda: self._job.output(host))
+
+    def read_output(self, host: str, offset: int = 0) -> Iterator[Piece | Gap]:
+        """What the host itself still keeps of the output, from `offset` on; see the other `Job.read_output`."""
+        pieces = self._job.read_output(host, offset)
+        try:
+            while True:
+                try:
+                    yield self._call(pieces.__anext__)
+                except StopAsyncIteration:
+                    return
+        finally:
+            self._call(pieces.aclose)
 
     def verify(self, targets: Sequence[TargetView] | None = None) -> tuple[Verdict, ...]:
         """How far the results of the job's ended targets, or of those `targets`, are their hosts' own word."""
@@ -388,6 +403,69 @@ class Fleet:
     def submit(self, submission: JobSubmission) -> Job:
         """Sends what was signed; sent again it is the same job."""
         return Job(self._call, self._call(lambda: self._fleet.submit(submission)))
+
+    def put(
+        self,
+        source: Path,
+        targets: str,
+        to: str,
+        *,
+        mode: int | None = None,
+        owner: str | None = None,
+        group: str | None = None,
+        user: str | None = None,
+        timeout: float = 600.0,
+        ttl: float = 10.0,
+        progress: Progress | None = None,
+    ) -> Job:
+        """Places a file on hosts; see the other `Fleet.put`."""
+        job = self._call(
+            lambda: self._fleet.put(
+                source,
+                targets,
+                to,
+                mode=mode,
+                owner=owner,
+                group=group,
+                user=user,
+                timeout=timeout,
+                ttl=ttl,
+                progress=progress,
+            )
+        )
+        return Job(self._call, job)
+
+    def fetch(
+        self,
+        targets: str,
+        path: str,
+        into: Path,
+        *,
+        max_bytes: int = MAX_FILE,
+        user: str | None = None,
+        timeout: float = 600.0,
+        ttl: float = 10.0,
+        progress: Progress | None = None,
+        on_job: Callable[[awaited_job.Job], None] | None = None,
+    ) -> tuple[Fetched, ...]:
+        """Brings a file from hosts; see the other `Fleet.fetch`."""
+        return self._call(
+            lambda: self._fleet.fetch(
+                targets,
+                path,
+                into,
+                max_bytes=max_bytes,
+                user=user,
+                timeout=timeout,
+                ttl=ttl,
+                progress=progress,
+                on_job=on_job,
+            )
+        )
+
+    def collect(self, job: str, into: Path, *, progress: Progress | None = None) -> tuple[Fetched, ...]:
+        """Brings the files of a `fetch` that was begun earlier."""
+        return self._call(lambda: self._fleet.collect(job, into, progress=progress))
 
     def issue_token(
         self,

@@ -18,11 +18,13 @@ from collections.abc import Callable
 from typing import Any
 
 from agentd.agent.backoff import Backoff
+from agentd.agent.drafts import Drafts
 from agentd.agent.journal_file import JournalFile
 from agentd.agent.keeper_link import KeeperLink
 from agentd.agent.rare_log import RareLog
 from agentd.agent.renewal import Renewal
 from agentd.agent.room_link import WRITE_SIZE, RoomLink
+from agentd.agent.spools import Spools, cut
 from agentd.agent.state import AgentState, Identity
 from agentd.keeper.spoolfile import follow, read_output
 from libstaragent import codes
@@ -30,16 +32,21 @@ from libstaragent.errors import StarAgentError
 from libstaragent.model.result import Output, encode_records
 from libstaragent.roles.agent import AgentCore
 from libstaragent.roles.agent_effects import (
+    CheckDraft,
+    DropDraft,
     Effect,
     Follow,
     Install,
     KeepHeads,
     Log,
+    OpenDraft,
     Persist,
+    ReadRecords,
     ReadSpool,
     Renew,
     StoreRoster,
     ToKeeper,
+    WriteDraft,
 )
 from libstaragent.security.tls import agent_context, is_clock_failure
 
@@ -58,6 +65,8 @@ class AgentLoop:
         identity: Identity,
         journal: JournalFile,
         renewal: Renewal,
+        spools: Spools,
+        drafts: Drafts,
         random: Callable[[], float],
         log: Callable[[str], None],
     ) -> None:
@@ -66,6 +75,8 @@ class AgentLoop:
         self._identity = identity
         self._journal = journal
         self._renewal = renewal
+        self._spools = spools
+        self._drafts = drafts
         self._log = log
         self._dropped = RareLog(log)
         self._backoff = Backoff(random)
@@ -271,6 +282,19 @@ class AgentLoop:
                 self._core.spool_read(effect.job, self._read_spool(effect.job), now=time.monotonic())
             case Follow():
                 self._follow(effect)
+            case ReadRecords():
+                owner, pairs, after, missed = self._spools.read(effect)
+                self._core.effects += self._core.reads.records_read(
+                    effect.stream,
+                    self._core.connection,
+                    owner=owner,
+                    pairs=pairs,
+                    next_offset=after,
+                    missed=missed,
+                    now_ms=_now_ms(),
+                )
+            case OpenDraft() | WriteDraft() | CheckDraft() | DropDraft():
+                self._drafts.carry_out(effect, self._core, time.monotonic())
             case StoreRoster():
                 self._keep(lambda: self._state.write_roster(effect.signed))
             case Install():
@@ -312,20 +336,11 @@ class AgentLoop:
 
     def _follow(self, effect: Follow) -> None:
         try:
-            found, _, missed = follow(str(self._state.spool / effect.job), effect.offset)
+            found, _, missed = follow(str(self._state.spool / effect.job), effect.offset, effect.limit)
         except OSError:
             # The spool was collected between two words of the keeper: the result has the output.
             return
-        pairs: list[tuple[int, bytes]] = []
-        room = effect.limit
-        size = 0
-        for stream, data in found:
-            room -= 5
-            if room <= 0:
-                break
-            pairs.append((stream, data[:room]))
-            size += len(pairs[-1][1])
-            room -= len(pairs[-1][1])
+        pairs, size = cut(found, effect.limit)
         self._core.followed(effect.job, pairs, next_offset=effect.offset + missed + size, missed=missed)
 
     # Time and signals ---------------------------------------------------------------------------------------------
@@ -333,6 +348,7 @@ class AgentLoop:
     def _tick(self, now: float) -> None:
         now_ms = _now_ms()
         self._core.tick(now=now)
+        self._spools.tick(now, time.time())
         connection = self._core.connection
         if self._room is not None:
             if self._room.state != "open" and now >= self._room.deadline:

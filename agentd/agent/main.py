@@ -11,9 +11,11 @@ import sys
 from pathlib import Path
 
 from agentd.agent import facts
+from agentd.agent.drafts import Drafts
 from agentd.agent.journal_file import JournalFile
 from agentd.agent.loop import AgentLoop
 from agentd.agent.renewal import Renewal
+from agentd.agent.spools import KeptLimits, Spools
 from agentd.agent.state import AgentState
 from agentd.agent.verifier import HostVerifier
 from agentd.agent.veto import SYSTEM_VETO, Vetoes
@@ -62,12 +64,16 @@ def run(directory: Path) -> None:
     )
     veto.open_jobs = lambda: len(core.open)
     journal.records = []
+    drafts = Drafts(state.drafts)
+    drafts.sweep(core.open)
     AgentLoop(
         core=core,
         state=state,
         identity=identity,
         journal=journal,
         renewal=Renewal(state, identity, log=_log),
+        spools=Spools(running=state.spool, kept=state.kept, limits=KeptLimits.from_environment()),
+        drafts=drafts,
         random=random.random,
         log=_log,
     ).run()

@@ -6,6 +6,8 @@
     ca.pem          the fleet's CA
     roster          the newest roster revision that was verified
     heads           what was seen of the audit
+    drafts          files on their way to be placed
+    kept            spools whose results are in the store
     connects        how many connections were made, ever
 
 Not here: the journal (`journal_file`), the keeper's spool. Rules: a file takes its name only when it is whole on disk.
@@ -62,6 +64,8 @@ class AgentState:
         self.identity_pem = directory / "identity.pem"
         self.journal = directory / "journal"
         self.spool = directory / "spool"
+        self.kept = directory / "kept"
+        self.drafts = directory / "drafts"
         self.keeper_socket = directory / "keeper.sock"
         self.boot_id = directory / "boot_id"
         self._connects = 0

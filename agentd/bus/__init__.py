@@ -4,23 +4,31 @@
 - Batches of one subject arrive in the order in which they were published, but for those delivered again.
 - `publish_lossy` may lose; it carries live output for views, and nothing else.
 
-Subjects: ``orders.<room>`` central to a room, ``reports`` rooms to central, ``live`` rooms to central's viewers.
+Subjects: ``orders.<room>`` central to a room, ``reports`` rooms to central; and lossy ``live`` rooms to central's
+viewers, ``reads`` rooms to central's readers of spools, ``wants`` rooms to central, which answers on ``pieces.<room>``.
 """
 
 from __future__ import annotations
 
-__all__ = ("LIVE", "REPORTS", "Bus", "Delivery", "orders_subject")
+__all__ = ("LIVE", "READS", "REPORTS", "WANTS", "Bus", "Delivery", "orders_subject", "pieces_subject")
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 REPORTS = "reports"
 LIVE = "live"
+READS = "reads"
+WANTS = "wants"
 
 
 def orders_subject(room: str) -> str:
     """Where a room reads its orders."""
     return f"orders.{room}"
+
+
+def pieces_subject(room: str) -> str:
+    """Where a room gets pieces of files."""
+    return f"pieces.{room}"
 
 
 class Delivery(Protocol):

@@ -22,16 +22,19 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from agentd.bus import LIVE, REPORTS, Bus, Delivery
 from agentd.central.audit import act_entry, roster_entry
+from agentd.central.blobs import Blobs
 from agentd.central.directory import Directory, HostRecord
 from agentd.central.history import History
 from agentd.central.hub import Hub
 from agentd.central.news import News
 from agentd.central.outbox import Outbox
 from agentd.central.outcomes import Outcomes
+from agentd.central.reads import Reads
 from agentd.central.refused_acts import RefusedActs
 from agentd.central.round import Reports, Round
 from agentd.central.rounds import Ask, Rounds, exit_process
@@ -67,7 +70,8 @@ def wall_ms() -> int:
 class Central:
     """See the module.
 
-    `sign` makes an agent's next certificate from its id, its room and its request; `give_up` ends the process.
+    `blobs` is the folder for files on their way to hosts; `sign` makes an agent's next certificate from its id,
+    its room and its request; `give_up` ends the process.
 
     Attributes:
         core: the decisions. hosts: who is enrolled. waiters: for a job's end. on_written: called after each commit.
@@ -80,6 +84,7 @@ class Central:
         store: Store,
         hub: Hub,
         trust: RosterBook,
+        blobs: Path,
         sign: Callable[[str, str, bytes], bytes],
         now_ms: Callable[[], int] = wall_ms,
         give_up: Callable[[], None] = exit_process,
@@ -92,7 +97,8 @@ class Central:
         self.now_ms = now_ms
         self.trust = trust
         self.hub = hub
-        self.core = CentralCore(verify=trust.verify, permit=trust.rule)
+        self.blobs = Blobs(blobs, bus, job=self.job)
+        self.core = CentralCore(verify=trust.verify, permit=self.blobs.guarded(trust.rule))
         self.hosts = Directory(self.core.hosts, self.core.guards.guards)
         trust.facts_of = self.hosts.facts_of
         self.history = History(store.read, self.hosts, now_ms)
@@ -104,6 +110,7 @@ class Central:
         )
         self.waiters = Waiters(self._loop)
         self._outbox = Outbox(bus, trust, self.core.guards, self.hosts)
+        self.reads = Reads(bus, self._outbox.say)
         self._stopping = False
         self.on_written: Callable[[], None] = lambda: None
         self._strange = StrangeResults(self.recall, self._forget, self._rounds.hear)
@@ -134,6 +141,7 @@ class Central:
         self._outbox.carry_out([decision])
         self.hub.on_watch = self._watch
         self._bus.subscribe(REPORTS, self._reported)
+        self.blobs.listen()
         self._bus.subscribe_lossy(LIVE, self._news.live)
         self._tick_again()
 
@@ -360,6 +368,7 @@ class Central:
         self._rounds.tick()
         now = self._loop.time()
         self.refused.tick()
+        self.blobs.tick(now)
         self._outbox.tell_audit(self._store.audit_end, self.now_ms())
         if now - self._touched >= TOUCH_SECONDS:
             self._touched = now

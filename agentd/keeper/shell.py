@@ -19,6 +19,7 @@ from collections import deque
 from agentd.keeper import link, processes
 from agentd.keeper.cgroups import Groups
 from agentd.keeper.command import Command
+from agentd.keeper.kept import KeptSpools
 from agentd.keeper.link import AgentLink
 from agentd.keeper.spawn import COOKIE, Spawner, code_of_step, cookie_of
 from agentd.keeper.spoolfile import SpoolReader, SpoolWriter
@@ -47,6 +48,7 @@ class KeeperShell:
         self.spared: set[int] = {os.getpid()}
         self._spool_dir = os.path.join(state_dir, "spool")
         os.makedirs(self._spool_dir, mode=0o700, exist_ok=True)
+        self._kept = KeptSpools(os.path.join(state_dir, "kept"))
         self._owner = sha256(os.path.realpath(state_dir).encode()).hexdigest()[:12]
         self._groups = Groups(state_dir)
         self._boot_id = processes.boot_id()
@@ -61,7 +63,9 @@ class KeeperShell:
         self._listener = link.listen(os.path.join(state_dir, "keeper.sock"))
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         # A child that held these would, if we were killed just then, keep our successor out or mislead an agent.
-        self._spawner = Spawner(owner=self._owner, private=(*private, self._listener.fileno()))
+        self._spawner = Spawner(
+            owner=self._owner, drafts=os.path.join(state_dir, "drafts"), private=(*private, self._listener.fileno())
+        )
         self._acts = {
             act.CreateSpool: self._create_spool,
             act.Fork: self._fork,
@@ -218,7 +222,8 @@ class KeeperShell:
         if failure is not None:
             step, errno, detail = failure
             code = code_of_step(step, errno)
-            self.perform(self.core.on_exec_failed(job, errno, code, f"{step}: {detail}"))
+            told = detail if step == code else f"{step}: {detail}"
+            self.perform(self.core.on_exec_failed(job, errno, code, told))
         self.perform(self.core.on_exited(job, status, usage, _wall_ms()))
 
     def _members(self, job: str) -> list[processes.Process]:
@@ -239,10 +244,10 @@ class KeeperShell:
         job, spec = effect.job, effect.spec
         if "memory" in spec.limits and not self._groups.limits_memory:
             return self.core.on_create_failed(job, MEMORY_LIMIT.code, None, "no memory control group can be made")
-        geometry = Geometry.for_bytes(spec.output_head, spec.output_tail)
-        reserved: dict[str, object] = {"job": job, "digest": spec.digest, "at_ms": _wall_ms()}
+        geometry = Geometry.for_bytes(spec.output_head, spec.output_tail, spec.output_spool)
+        reserved: dict[str, object] = {"job": job, "digest": spec.digest, "at_ms": _wall_ms(), "owner": spec.owner}
         try:
-            spool = SpoolWriter.create(self._path(job), reserved, geometry)
+            spool = self._kept.made_room(lambda: SpoolWriter.create(self._path(job), reserved, geometry))
         except OSError as problem:
             return self.core.on_create_failed(job, SPOOL_REFUSED.code, problem.errno, problem.strerror or "")
         self._commands[job] = Command(job, spool, self._groups.create(job, spec.limits.get("memory")))
@@ -370,6 +375,8 @@ class KeeperShell:
         try:
             spool = command.spool if command is not None else SpoolWriter.reopen(self._path(effect.job))
             try:
+                if command is not None:
+                    spool.trim()
                 spool.write_finished(effect.summary)
             finally:
                 if command is None:
@@ -384,10 +391,7 @@ class KeeperShell:
 
     def _delete_spool(self, effect: act.DeleteSpool) -> None:
         self._groups.find(effect.job).remove()
-        try:
-            os.unlink(self._path(effect.job))
-        except FileNotFoundError:
-            return
+        self._kept.take(self._path(effect.job), effect.job)
 
     def _path(self, job: str) -> str:
         return os.path.join(self._spool_dir, job)

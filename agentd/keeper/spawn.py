@@ -4,6 +4,9 @@ The child gets a session of its own and blocks on a pipe. One byte lets it throu
 without exec, so a keeper that dies has started nothing. Then it becomes the user, applies limits, umask and
 directory, and execs. What fails on the way goes back on a pipe that exec closes: step, errno, detail.
 
+A job with a task executes nothing: the child does it itself (`filework`), because the user that it has become may be
+unable to read our program, and a fork is all it costs.
+
 Not here: when the gate is opened (the core's business), and who may run what (the agent's).
 
 Rules: between fork and exec nothing but system calls and the user database (no import: the user that it has become
@@ -20,6 +23,7 @@ import resource
 import signal
 from errno import EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR
 
+from agentd.keeper import filework
 from agentd.keeper.processes import start_time_of
 from libstaragent.codes import (
     COMMAND_MISSING,
@@ -30,6 +34,7 @@ from libstaragent.codes import (
     WORKING_DIRECTORY,
 )
 from libstaragent.roles.keeper_spec import JobSpec
+from libstaragent.roles.keeper_task import PlaceTask
 
 __all__ = ("COOKIE", "GatedChild", "Spawner", "code_of_step", "cookie_of")
 
@@ -43,6 +48,9 @@ _GATE_OPEN = b"1"
 # Seen by nobody but a curious `strace`: the error pipe carries what happened.
 _EXIT_UNRELEASED = 125
 _EXIT_FAILED = 127
+_EXIT_TASK_FAILED = 1
+# Where a task's child keeps the pipe of its errors: above its streams' copies, which are closed.
+_ERRORS_OF_TASK = 64
 # Python's own names for setrlimit(2), by the names that a spec uses.
 _RESOURCES = {
     "address_space": resource.RLIMIT_AS,
@@ -67,6 +75,8 @@ def code_of_step(step: str, errno: int) -> str:
         return COMMAND_MISSING.code
     if step == "exec" and errno == EACCES:
         return COMMAND_NOT_EXECUTABLE.code
+    if step.startswith("SA-"):
+        return step
     return SPAWN_FAILED.code
 
 
@@ -120,10 +130,12 @@ def cookie_of(owner: str, job: str) -> str:
 class Spawner:
     """Forks commands. What is the same for each is looked up once: a child is slow at it, and our own user stays."""
 
-    def __init__(self, *, owner: str, private: tuple[int, ...]) -> None:
-        """`owner` tells this keeper's jobs from those of another on the machine; `private` descriptors (lock, socket)
-        are closed in a child at once. Make it after the signal handlers.
+    def __init__(self, *, owner: str, drafts: str, private: tuple[int, ...]) -> None:
+        """`owner` tells this keeper's jobs from those of another on the machine; `drafts` is the folder of the files
+        that are to be placed; `private` descriptors (lock, socket) are closed in a child at once. Make it after the
+        signal handlers.
         """
+        self._drafts = drafts
         self._owner = owner
         self._private = private
         self._changed = _changed_signals()
@@ -134,11 +146,17 @@ class Spawner:
 
     def fork(self, job: str, spec: JobSpec) -> GatedChild:
         """Fork a child that waits at its gate; OSError where the kernel refuses."""
-        return _fork(self._owner, job, spec, self._own, self._changed, self._private)
+        return _fork(self._owner, self._drafts, job, spec, self._own, self._changed, self._private)
 
 
 def _fork(
-    owner: str, job: str, spec: JobSpec, own: pwd.struct_passwd | None, changed: list[int], private: tuple[int, ...]
+    owner: str,
+    drafts: str,
+    job: str,
+    spec: JobSpec,
+    own: pwd.struct_passwd | None,
+    changed: list[int],
+    private: tuple[int, ...],
 ) -> GatedChild:
     opened: list[int] = []
 
@@ -153,7 +171,10 @@ def _fork(
         stdout_read, stdout_write = pipe()
         stderr_read, stderr_write = pipe()
         stdin_write: int | None = None
-        if spec.stdin is None:
+        if isinstance(spec.task, PlaceTask):
+            stdin_read = os.open(os.path.join(drafts, job), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            opened.append(stdin_read)
+        elif spec.stdin is None:
             stdin_read = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
             opened.append(stdin_read)
         else:
@@ -213,7 +234,18 @@ def _child(
         step = "exec"
         for number, descriptor in enumerate(_above(streams)):
             os.dup2(descriptor, number, inheritable=True)
+        if spec.task is not None:
+            # No exec closes what is the keeper's and its other commands'.
+            kept = os.dup2(errors, _ERRORS_OF_TASK, inheritable=False)
+            os.closerange(3, kept)
+            os.closerange(kept + 1, _highest_descriptor())
+            errors = kept
+            filework.do(spec.task, job, spec.umask)
+            os._exit(0)
         _execute(spec.argv, _environment(owner, job, spec, entry))
+    except filework.FileFailed as problem:
+        _report(errors, problem.code, problem.errno, problem.detail)
+        os._exit(_EXIT_TASK_FAILED)
     except KeyError as problem:
         _report(errors, step, 0, str(problem))
     except OSError as problem:
@@ -235,6 +267,10 @@ def _be_ordinary_to_oom() -> None:
     with contextlib.suppress(OSError, ValueError), open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
         if int(file.read()) < 0:
             file.write(b"0")
+
+
+def _highest_descriptor() -> int:
+    return min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 1 << 16)
 
 
 def _changed_signals() -> list[int]:

@@ -22,9 +22,9 @@ import socket
 import ssl
 import time
 from asyncio import sslproto
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from agentd.bus import LIVE, REPORTS, Bus, Delivery, orders_subject
+from agentd.bus import LIVE, READS, REPORTS, WANTS, Bus, Delivery, orders_subject, pieces_subject
 from agentd.room.peer import Peer
 from agentd.room.reading import Reading
 from libstaragent import codes
@@ -115,6 +115,7 @@ class Room:
         self._listener.setblocking(False)
         self._loop.add_reader(self._listener.fileno(), self._accept, self._listener)
         self._bus.subscribe(orders_subject(self.core.room), self._ordered)
+        self._bus.subscribe_lossy(pieces_subject(self.core.room), self._pieces_came)
         self._ticking = self._loop.call_later(TICK_SECONDS, self._tick_again)
         self._soon()
         bound = self._listener.getsockname()
@@ -270,6 +271,11 @@ class Room:
         delivery.acknowledge()
         self._soon()
 
+    def _pieces_came(self, batch: Sequence[t.BlobPiece]) -> None:
+        for piece in batch:
+            self.core.files.came(piece)
+        self._soon()
+
     def _tick_again(self) -> None:
         self._ticking = self._loop.call_later(TICK_SECONDS, self._tick_again)
         self.tick()
@@ -286,6 +292,7 @@ class Room:
         core = self.core
         if core.live:
             self._show_live()
+        self._hand_on_files()
         for batch, size in _batches(core.take_reports()):
             self._bus.publish(REPORTS, batch, size=size)
         dirty = core.dirty
@@ -324,6 +331,15 @@ class Room:
                 taken[chunk.agent, chunk.job] = taken.get((chunk.agent, chunk.job), 0) + len(chunk.data)
         for (agent, job), count in taken.items():
             self.core.grant(agent, job, count)
+
+    def _hand_on_files(self) -> None:
+        files = self.core.files
+        if files.read:
+            read, files.read = files.read, []
+            self._bus.publish_lossy(READS, read)
+        if files.wanted:
+            wanted, files.wanted = files.wanted, []
+            self._bus.publish_lossy(WANTS, wanted)
 
     def _close(self, link: Link) -> None:
         peer: Peer | None = link.shell

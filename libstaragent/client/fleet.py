@@ -44,6 +44,7 @@ from libstaragent.client.clocks import Clocks, boot_of
 from libstaragent.client.context import Context, context_path, load_context
 from libstaragent.client.events import JobEvents
 from libstaragent.client.fleet_events import fleet_events
+from libstaragent.client.fleet_files import FleetFiles
 from libstaragent.client.job import Job
 from libstaragent.client.known_hosts import KnownHosts, known_hosts_path
 from libstaragent.client.plans import in_order, plan_for
@@ -87,7 +88,7 @@ if TYPE_CHECKING:
     from libstaragent.client.administration import Administration
 
 
-class Fleet(FleetSchedules):
+class Fleet(FleetSchedules, FleetFiles):
     """A fleet, through its central's API. Made by `connect`, used as an asynchronous context manager."""
 
     def __init__(

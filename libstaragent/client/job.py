@@ -99,6 +99,7 @@ class _Owner(Protocol):
     async def cancel_job(self, job: str) -> JobView: ...
 
     async def pause_job(self, job: str, paused: bool) -> JobView: ...
+    def read_spool(self, job: str, host: str, offset: int) -> AsyncGenerator[Piece | Gap]: ...
 
     async def result_keys(self, agents: Sequence[str]) -> tuple[KnownHosts, Mapping[str, str]]: ...
 
@@ -177,6 +178,14 @@ class Job:
         :raises Conflict: NOT_REDUCED, the job was run without a reducer.
         """
         return await self._owner.transport.get(f"/v1/jobs/{self.id}/reduced", ReducedView)
+
+    def read_output(self, host: str, offset: int = 0) -> AsyncGenerator[Piece | Gap]:
+        """What the host itself still keeps of the output, from `offset` (bytes of both streams) on: more than came with
+        the result, for a day or until its room is needed. A cut connection is gone on with; close it when it is left.
+
+        :raises NotFound: SPOOL_GONE, the host keeps nothing of it.
+        """
+        return self._owner.read_spool(self.id, host, offset)
 
     async def verify(self, targets: Sequence[TargetView] | None = None) -> tuple[Verdict, ...]:
         """How far the results of the job's ended targets, or of those `targets` of it, are their hosts' own word.

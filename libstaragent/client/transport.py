@@ -40,6 +40,8 @@ SMALL_BODY = 16 * 1024
 # Gives a bearer token; with True it must be a new one, because central refused the last.
 Bearer = Callable[[bool], Awaitable[str]]
 
+_EVENTS = {"accept": "text/event-stream"}
+
 _LOGIN_AGAIN = frozenset({codes.BEARER_UNKNOWN.code, codes.LOGIN_EXPIRED.code})
 
 
@@ -101,25 +103,57 @@ class Transport:
                 continue
             return decode_answer(answer, kind)
 
+    async def put(self, path: str, body: bytes, kind: type[T], **parameters: object) -> T:
+        """What `path` answers to these bytes of a file.
+
+        :raises StarAgentError: as `get`.
+        """
+        content = {"content-type": "application/octet-stream"}
+        try:
+            headers = await self._authorised(False) | content
+            return decode_answer(await self._send("PUT", path, headers, parameters, content=body), kind)
+        except StarAgentError as error:
+            if error.code.code not in _LOGIN_AGAIN:
+                raise
+        headers = await self._authorised(True) | content
+        return decode_answer(await self._send("PUT", path, headers, parameters, content=body), kind)
+
+    async def open_answer(self, path: str, body: bytes, **parameters: object) -> httpx.Response:
+        """A long answer to `body`, JSON, opened; the caller reads it within `coded` and closes it.
+
+        :raises StarAgentError: as `get`.
+        """
+        headers = {"content-type": "application/json", "accept": "*/*"}
+        return await self._open(path, headers, parameters, method="POST", content=body)
+
     async def open_stream(self, path: str, **parameters: object) -> httpx.Response:
         """An event stream, opened; the caller reads it within `coded` and closes it.
 
         :raises StarAgentError: as `get`.
         """
         try:
-            return await self._open(path, await self._authorised(False), parameters)
+            return await self._open(path, await self._authorised(False) | _EVENTS, parameters)
         except StarAgentError as error:
             if error.code.code not in _LOGIN_AGAIN:
                 raise
-        return await self._open(path, await self._authorised(True), parameters)
+        return await self._open(path, await self._authorised(True) | _EVENTS, parameters)
 
-    async def _open(self, path: str, headers: dict[str, str], parameters: Mapping[str, object]) -> httpx.Response:
+    async def _open(
+        self,
+        path: str,
+        headers: dict[str, str],
+        parameters: Mapping[str, object],
+        *,
+        method: str = "GET",
+        content: bytes | None = None,
+    ) -> httpx.Response:
         with coded():
             request = self._client.build_request(
-                "GET",
+                method,
                 path,
                 params=_query(parameters),
-                headers=headers | {"accept": "text/event-stream"},
+                headers=headers,
+                content=content,
                 timeout=httpx.Timeout(STREAM_SECONDS, connect=CONNECT_SECONDS),
             )
             response = await self._client.send(request, stream=True)

@@ -133,3 +133,24 @@ AUDIT_WENT_BACK = Code(
     "This host keeps what it saw.",
     scope="fleet",
 )
+SPOOL_GONE = Code(
+    "SA-5165",
+    "spool_gone",
+    "the host keeps nothing of this job's output any more",
+    "It printed nothing, or its time or room on the host was over: what came with the result is in `jobs output`.",
+)
+DRAFT_FAILED = Code(
+    "SA-5765",
+    "draft_failed",
+    "the host could not write down the file that came for it",
+    "errno says why; free disk space in the agent's state directory and put it again. Nothing was placed.",
+    owner="host owner",
+    retryable=True,
+)
+FILE_DIGEST = Code(
+    "SA-5865",
+    "file_digest",
+    "what came is not the file that was signed",
+    "Somebody or something changed it on its way: look at the control plane. Nothing was placed.",
+    owner="platform",
+)

@@ -261,3 +261,51 @@ STORE_REFUSED = Code(
     "This is a fault of opsconsole: please report it with the detail.",
     owner="platform",
 )
+BLOB_GONE = Code(
+    "SA-2165",
+    "blob_gone",
+    "the file to place is not at central",
+    "Put it again: it is uploaded anew.",
+)
+BLOB_UNEXPECTED = Code(
+    "SA-2166",
+    "blob_unexpected",
+    "no signed put has named this file",
+    "Send the put to /v1/blobs first; `opsconsole put` does.",
+)
+BLOB_OFFSET = Code(
+    "SA-2265",
+    "blob_offset",
+    "the bytes do not belong where the file stands",
+    "Ask /v1/blobs how much of it is there, and go on from there.",
+    retryable=True,
+)
+READ_CUT = Code(
+    "SA-2465",
+    "read_cut",
+    "what the host keeps could not be read to its end",
+    "Read on from where it stopped; `opsconsole` does so by itself.",
+    retryable=True,
+)
+BLOBS_FULL = Code(
+    "SA-2565",
+    "blobs_full",
+    "too many files wait at central to be placed",
+    "Wait until older ones are placed or have expired, or use fewer or smaller ones.",
+    owner="platform",
+    retryable=True,
+)
+READS_FULL = Code(
+    "SA-2566",
+    "reads_full",
+    "too many people read what hosts keep",
+    "Try again in a while.",
+    owner="platform",
+    retryable=True,
+)
+BLOB_DIGEST = Code(
+    "SA-2865",
+    "blob_digest",
+    "what was uploaded is not the file that was signed",
+    "Put it again; if the file changes while it is read, put a copy.",
+)

@@ -299,3 +299,15 @@ CONSOLE_FAULT = Code(
     "It goes on; please report the detail, it is a bug.",
     owner="platform",
 )
+FILE_FOR_DISTRIBUTION = Code(
+    "SA-1565",
+    "file_for_distribution",
+    "the file is larger than the channel takes (64 MiB)",
+    "Larger files are for the distribution; until then split it, or let hosts get it from a server of yours.",
+)
+FETCH_DIGEST = Code(
+    "SA-1865",
+    "fetch_digest",
+    "what came is not the file that the host read",
+    "Fetch it again; if that does not help, somebody changes it on its way: look at the control plane.",
+)

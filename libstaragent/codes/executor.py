@@ -134,3 +134,34 @@ KEEPER_BUG = Code(
     "Report it with the text after the colon.",
     owner="platform",
 )
+FILE_NOT_REGULAR = Code(
+    "SA-6065",
+    "file_not_regular",
+    "what stands at the path is no regular file",
+    "Name a file: folders, devices and pipes are neither fetched nor replaced.",
+)
+FILE_ELSEWHERE = Code(
+    "SA-6066",
+    "file_elsewhere",
+    "a symbolic link leads the path somewhere else",
+    "Use the path that the detail names, if you mean it and a rule allows it: links are not followed.",
+)
+FILE_OWNER_UNKNOWN = Code(
+    "SA-6165",
+    "file_owner_unknown",
+    "the host does not know the owner or group that the file is to get",
+    "Name one that exists on the host; nothing was placed.",
+)
+FILE_TOO_LARGE = Code(
+    "SA-6565",
+    "file_too_large",
+    "the file is larger than was asked for",
+    "Raise --max-bytes (64 MiB at most).",
+)
+FILE_FAILED = Code(
+    "SA-6765",
+    "file_failed",
+    "the host's system would not read or place the file",
+    "errno says why. Whatever stood at the path of a put is still there, whole.",
+    owner="host owner",
+)

@@ -116,18 +116,23 @@ def decode_slot(slot: Slot, data: bytes) -> tuple[str, dict[str, object]]:
 
 
 class Geometry:
-    """How many blocks the head and the tail have, and so where in the file a block lies."""
+    """How many blocks the head and the tail have, and so where in the file a block lies; the newest `shown` of the tail
+    travel with the result.
+    """
 
-    __slots__ = ("head", "tail")
+    __slots__ = ("head", "shown", "tail")
 
-    def __init__(self, head: int, tail: int) -> None:
+    def __init__(self, head: int, tail: int, shown: int) -> None:
         self.head = head
         self.tail = tail
+        self.shown = shown
 
     @classmethod
-    def for_bytes(cls, head: int, tail: int) -> Geometry:
-        """Room for at least so many bytes of output, rounded up to whole blocks."""
-        return cls(-(-head // BLOCK_CAPACITY), -(-tail // BLOCK_CAPACITY))
+    def for_bytes(cls, head: int, shown: int, spool: int = 0) -> Geometry:
+        """Room for at least so many bytes of output, rounded up to whole blocks; a tail of `spool` if that is more than
+        what is shown of it.
+        """
+        return cls(-(-head // BLOCK_CAPACITY), -(-max(shown, spool) // BLOCK_CAPACITY), -(-shown // BLOCK_CAPACITY))
 
     @property
     def head_end(self) -> int:

@@ -40,7 +40,16 @@ ROOM: Final = "room"
 
 _OFFSET = _Layout(">Q")
 
-_FROM_AGENT: tuple[type, ...] = (m.Accepted, m.Started, m.Result, m.Dropped, m.RenewRequest, m.Pong, m.Firing)
+_FROM_AGENT: tuple[type, ...] = (
+    m.Accepted,
+    m.Started,
+    m.Result,
+    m.Dropped,
+    m.RenewRequest,
+    m.Pong,
+    m.Firing,
+    m.Want,
+)
 _FROM_ROOM: tuple[type, ...] = (
     m.Run,
     m.CancelRun,
@@ -52,7 +61,12 @@ _FROM_ROOM: tuple[type, ...] = (
     m.Ping,
     m.RenewNow,
     m.FiringKnown,
+    m.Read,
+    m.StopRead,
+    m.Chunk,
 )
+# What opens a stream.
+_STREAMING = (m.Run, m.Watch, m.Read)
 
 # (state, speaker, message) → next state. Both ends walk the same table, each with what it says and what it hears.
 _TABLE: dict[tuple[str, str, type], str] = {
@@ -122,7 +136,7 @@ class Connection:
                 elif type(message) is m.Credit:
                     self._credit_out[message.stream] = self._credit_out.get(message.stream, 0) + message.count
                     continue
-                elif type(message) is m.Watch or type(message) is m.Run:
+                elif isinstance(message, _STREAMING):
                     self._open_stream(message.stream, self._credit_out)
                 heard.append(message)
             else:
@@ -134,7 +148,7 @@ class Connection:
         if self.state != "open" or type(message) not in _STAYS_OPEN[self.side]:
             self._step(self.side, message)
         if self.side == ROOM:
-            if type(message) is m.Watch or type(message) is m.Run:
+            if isinstance(message, _STREAMING):
                 self._open_stream(message.stream, self._credit_in)
             elif type(message) is m.Credit and message.stream in self._credit_in:
                 self._credit_in[message.stream] += message.count

@@ -3,9 +3,9 @@
 A message is a frozen `msgspec` struct, encoded as a MessagePack array that starts with the struct's number. Decoding is
 strict: another type, a missing or a further element is refused. A number is never used again for another message.
 
-    agent → room    Hello  Accepted  Started  Result  Dropped  RenewRequest  Pong  Bye  Firing
+    agent → room    Hello  Accepted  Started  Result  Dropped  RenewRequest  Pong  Bye  Firing  Want
     room → agent    Welcome  Refuse  Run  CancelRun  Watch  Credit  Settled  Rosters  Certificate  RenewNow  Ping
-                    GoAway  FiringKnown
+                    GoAway  FiringKnown  Read  StopRead  Chunk
 
 Rules: every act on a host arrives as what an operator signed (`Signed`), never as a field of ours; a message that
 must not be lost is repeated until its answer comes (Run until Accepted or Result, Result until Settled), so each is
@@ -15,11 +15,13 @@ idempotent. An agent may be hostile: what it says of itself is kept and shown, s
 from __future__ import annotations
 
 __all__ = (
+    "CHUNK_MAX",
     "Accepted",
     "AgentMessage",
     "Bye",
     "CancelRun",
     "Certificate",
+    "Chunk",
     "Credit",
     "Dropped",
     "Firing",
@@ -29,6 +31,7 @@ __all__ = (
     "LiveOutput",
     "Ping",
     "Pong",
+    "Read",
     "Refuse",
     "RenewNow",
     "RenewRequest",
@@ -38,6 +41,8 @@ __all__ = (
     "Run",
     "Settled",
     "Started",
+    "StopRead",
+    "Want",
     "Watch",
     "Welcome",
     "decode_agent_message",
@@ -64,6 +69,10 @@ FactValue = Annotated[str, Meta(max_length=1024)]
 NAMES_MAX = 64
 # A P-256 request is about 500 bytes.
 CSR_MAX = 8 * 1024
+
+
+# A piece of a file on its way to a host: a quarter of a frame, so that what is urgent waits for little.
+CHUNK_MAX = 64 * 1024
 
 
 class Hello(Struct, frozen=True, array_like=True, tag=1, kw_only=True, forbid_unknown_fields=True):
@@ -139,6 +148,13 @@ class Firing(Struct, frozen=True, array_like=True, tag=16, forbid_unknown_fields
     schedule: Name
     at_ms: Whole
     boot: Name
+
+
+class Want(Struct, frozen=True, array_like=True, tag=12, forbid_unknown_fields=True):
+    """The agent wants the piece at `offset` of the file that a job places; asked again until Chunk comes."""
+
+    job: Annotated[str, Meta(max_length=32)]
+    offset: Whole
 
 
 class Welcome(Struct, frozen=True, array_like=True, tag=32, kw_only=True, forbid_unknown_fields=True):
@@ -236,6 +252,33 @@ class FiringKnown(Struct, frozen=True, array_like=True, tag=50, forbid_unknown_f
     jobs: tuple[str, ...]
 
 
+class Read(Struct, frozen=True, array_like=True, tag=45, forbid_unknown_fields=True):
+    """An operator's signed ReadSpool: what the host keeps of a job's output, from `offset` of it, goes on `stream` as
+    live output does, by its credit. There the offset counts the bytes of this answer, and the last record is of stream
+    0 (`libstaragent.roles.agent_spools`).
+    """
+
+    stream: int
+    signed: Signed
+    proof: Proof | None
+    offset: int
+
+
+class StopRead(Struct, frozen=True, array_like=True, tag=46, forbid_unknown_fields=True):
+    """Nobody reads on `stream` any more."""
+
+    stream: int
+
+
+class Chunk(Struct, frozen=True, array_like=True, tag=47, forbid_unknown_fields=True):
+    """The piece that Want asked for, or, with a `code`, why there is none and will not be."""
+
+    job: str
+    offset: int
+    data: Annotated[bytes, Meta(max_length=CHUNK_MAX)]
+    code: str = ""
+
+
 class LiveOutput(Struct, frozen=True, array_like=True):
     """Records of a running command, from `offset` of its output. Travels as a DATA frame, not as a message."""
 
@@ -244,7 +287,7 @@ class LiveOutput(Struct, frozen=True, array_like=True):
     data: bytes
 
 
-AgentMessage = Hello | Accepted | Started | Result | Dropped | RenewRequest | Pong | Bye | Firing
+AgentMessage = Hello | Accepted | Started | Result | Dropped | RenewRequest | Pong | Bye | Firing | Want
 RoomMessage = (
     Welcome
     | Refuse
@@ -259,6 +302,9 @@ RoomMessage = (
     | GoAway
     | RenewNow
     | FiringKnown
+    | Read
+    | StopRead
+    | Chunk
 )
 
 _encoder = msgspec.msgpack.Encoder()

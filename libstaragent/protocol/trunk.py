@@ -2,21 +2,24 @@
 delivers at least once.
 
 central → room   Dispatch  CancelTargets  WatchTargets  SettledTargets  RosterRevisions  CertificateIssued  TellAgain
-                 GuardHosts  FiringsKnown
+                 GuardHosts  FiringsKnown  ReadTarget  GrantRead  StopReading     BlobPiece (lossy: asked for again)
 room → central   RoomStarted  HostUp  HostDown  HolderSeen  TargetProgress  TargetEnded  TargetsEnded  TargetsReduced
-                 Undelivered  RenewCertificate  FiringBegan
+                 Undelivered  RenewCertificate  FiringBegan     WantPiece (lossy: said again)
 room → viewers   LiveChunk  LiveDropped     (lossy: views only, never what is stored)
+                 ReadPiece  ReadOver        (lossy: a reader that misses one begins again where it stood)
 """
 
 from __future__ import annotations
 
 __all__ = (
     "AuditHead",
+    "BlobPiece",
     "CancelTargets",
     "CertificateIssued",
     "Dispatch",
     "FiringBegan",
     "FiringsKnown",
+    "GrantRead",
     "GuardHosts",
     "HolderSeen",
     "HostDown",
@@ -25,17 +28,22 @@ __all__ = (
     "LiveChunk",
     "LiveDropped",
     "Order",
+    "ReadOver",
+    "ReadPiece",
+    "ReadTarget",
     "RenewCertificate",
     "Report",
     "RoomStarted",
     "RosterRevisions",
     "SettledTargets",
+    "StopReading",
     "TargetEnded",
     "TargetProgress",
     "TargetsEnded",
     "TargetsReduced",
     "TellAgain",
     "Undelivered",
+    "WantPiece",
     "WatchTargets",
     "report_bytes",
     "report_count",
@@ -287,6 +295,62 @@ class LiveDropped(Struct, frozen=True, array_like=True, tag=24):
     count: int
 
 
+class ReadTarget(Struct, frozen=True, array_like=True, tag=9):
+    """An operator's signed ReadSpool for one agent, from `offset` on; `read` names it in what follows."""
+
+    read: str
+    agent: str
+    signed: Signed
+    proof: Proof | None
+    offset: int
+
+
+class GrantRead(Struct, frozen=True, array_like=True, tag=10):
+    """The reader has taken `count` bytes: as many more may come."""
+
+    read: str
+    count: int
+
+
+class StopReading(Struct, frozen=True, array_like=True, tag=11):
+    """Nobody reads it any more."""
+
+    read: str
+
+
+class BlobPiece(Struct, frozen=True, array_like=True, tag=12):
+    """Answer to WantPiece; with a `code` there is none, and will not be."""
+
+    job: str
+    offset: int
+    data: bytes
+    code: str = ""
+
+
+class WantPiece(Struct, frozen=True, array_like=True, tag=29):
+    """A host of the room wants this piece of the file that the job places."""
+
+    room: str
+    agent: str
+    job: str
+    offset: int
+
+
+class ReadPiece(Struct, frozen=True, array_like=True, tag=30):
+    """Records of a spool; `at` counts the bytes of this answer before them."""
+
+    read: str
+    at: int
+    data: bytes
+
+
+class ReadOver(Struct, frozen=True, array_like=True, tag=31):
+    """The read ends here, and why."""
+
+    read: str
+    code: str
+
+
 Order = (
     Dispatch
     | CancelTargets
@@ -298,6 +362,9 @@ Order = (
     | AuditHead
     | GuardHosts
     | FiringsKnown
+    | ReadTarget
+    | GrantRead
+    | StopReading
 )
 Report = (
     RoomStarted

@@ -7,6 +7,7 @@ It promises two things, whoever is killed when: a job runs at most once, and its
     starting    the record is on disk; the keeper was told (its O_EXCL spool is the second lock)
     running     the keeper has written `started`
     reading     the keeper has written `finished`; its spool is being read
+    pulling     only of a `Put`, before starting: its file comes piece by piece (`agent_files`)
     reporting   the result was said, and is repeated until the store has it
     settling    the store has it; that is on the way to disk; then the keeper may delete the spool
 
@@ -39,6 +40,7 @@ from libstaragent.model.result import Output, TargetResult, encode_records, fail
 from libstaragent.protocol import messages as m
 from libstaragent.protocol.connection import AGENT, Connection
 from libstaragent.protocol.limits import DATA_CHUNK, FEATURES, PROTOCOL_MAX, PROTOCOL_MIN
+from libstaragent.roles.agent_acts import wants_signature
 from libstaragent.roles.agent_effects import (
     Effect,
     Follow,
@@ -48,16 +50,18 @@ from libstaragent.roles.agent_effects import (
     Persist,
     ReadSpool,
     Renew,
-    StoreRoster,
     ToKeeper,
     Verifier,
 )
+from libstaragent.roles.agent_files import Pulls
 from libstaragent.roles.agent_heads import heads_result
-from libstaragent.roles.agent_keeping import SCHEDULE_ACTS, AgentKeeping
-from libstaragent.roles.agent_run import LocalRun, keeper_spec, result_of
+from libstaragent.roles.agent_keeping import AgentKeeping, counts_until
+from libstaragent.roles.agent_rosters import RosterIntake
+from libstaragent.roles.agent_run import LocalRun, keeper_spec, recovered, result_of
+from libstaragent.roles.agent_spools import SpoolReads
 from libstaragent.roles.refusals import LONGEST_LIFE_MS, Refusals, refused_until
-from libstaragent.security.acts import Cancel, Exec, ReadHeads, Schedule, act_name
-from libstaragent.security.envelope import Envelope, read_unverified
+from libstaragent.security.acts import SCHEDULE_ACTS, Cancel, Exec, Fetch, Put, ReadHeads
+from libstaragent.security.envelope import Envelope
 from libstaragent.security.heads import Head, HeadRing
 from libstaragent.security.result_signature import ResultSigner
 from libstaragent.security.signed import Signed
@@ -71,9 +75,6 @@ RESEND_AFTER = 30.0
 # Bytes that wait for the room beyond which no result joins them: hundreds of results of a long outage, said at once,
 # would overrun the connection (OUTGOING_MAX), and again on the next one. The others go out by the tick.
 REPORTS_QUEUED_MAX = 4 * 1024 * 1024
-# Revisions of the roster that wait for the one that is valid: a long chain comes in many messages, and the last of a
-# message may have expired long ago. All that central tells (a thousand) of 8 KiB each.
-ROSTERS_KEPT_MAX = 8 * 1024 * 1024
 
 
 class AgentCore(AgentKeeping):
@@ -114,12 +115,16 @@ class AgentCore(AgentKeeping):
         self._expiring: list[tuple[int, str]] = []
         self._refusals = Refusals() if signer is None else Refusals(signer.sign)
         self._cancels: dict[str, Envelope] = {}
-        self._rosters: dict[Signed, None] = {}
+        self._rosters = RosterIntake(verifier)
         self._tokens: dict[int, tuple[str, str]] = {}
         self._next_token = 1
         self._kept_time_ms = verifier.highest_ms
         self._keeper_up = False
         self._floor_ms = 0
+        self.pulls = Pulls(
+            say=self._say, act=lambda effect: self.effects.append(effect), whole=self._pulled, failed=self._not_pulled
+        )
+        self.reads = SpoolReads(verifier)
         self._recover(journal)
 
     # The room ------------------------------------------------------------------------------------------------------
@@ -150,6 +155,7 @@ class AgentCore(AgentKeeping):
         self.refused = None
         # The next HELLO says what is believed, and all that follows comes again.
         self._rosters.clear()
+        self.reads.clear()
         for run in self.open.values():
             run.stream = 0
             run.following = False
@@ -160,6 +166,7 @@ class AgentCore(AgentKeeping):
         for message in self.connection.receive(data, now):
             self._hear(message, now, now_ms)
         self._follow_all()
+        self.effects += self.reads.pump(self.connection)
 
     def ask_renewal(self, csr: bytes) -> bool:
         """Ask for the next certificate; False when there is no connection now."""
@@ -170,6 +177,7 @@ class AgentCore(AgentKeeping):
         for run in self.open.values():
             if run.state == "reporting" and now - run.last_sent >= RESEND_AFTER:
                 self._report(run, now)
+        self.pulls.tick(now)
         while self._expiring and self._verifier.may_forget(self._expiring[0][0]):
             self._done.pop(heappop(self._expiring)[1], None)
 
@@ -202,6 +210,9 @@ class AgentCore(AgentKeeping):
                 self._finish(job, TargetResult(job=job, state="cancelled", ran="no"), now)
             elif run.envelope is not None and isinstance(run.envelope.act, ReadHeads):
                 self._finish(job, heads_result(job, self.heads.heads), now)
+            elif run.envelope is not None and isinstance(run.envelope.act, Put):
+                run.state = "pulling"
+                self.pulls.begin(job, run.envelope.act, now)
             elif self._keeper_up:
                 self._spawn(job, run)
         elif kind == "done" and run.state == "settling":
@@ -209,7 +220,7 @@ class AgentCore(AgentKeeping):
                 run.state = "reporting"
                 return
             del self.open[job]
-            self._remember(job, _counts_until(run))
+            self._remember(job, counts_until(run))
             self.effects.append(ToKeeper({"op": "forget", "job": job}))
 
     def spool_read(self, job: str, output: Output | None, *, now: float) -> None:
@@ -245,11 +256,18 @@ class AgentCore(AgentKeeping):
             if job not in self.open:
                 # A spool whose journal record is lost: it ran, so its id counts and its result is told.
                 self.open[job] = LocalRun("starting", expires_ms=now_ms + LONGEST_LIFE_MS)
+            elif self.open[job].state == "pulling":
+                # An agent before us had all of the file and handed it over.
+                self.open[job].state = "starting"
+                self.open[job].envelope = None
             if entry["done"]:
                 self.keeper_says({"ev": "finished", **entry}, now=now)
             elif entry["state"] == "running":
                 self.keeper_says({"ev": "started", **entry}, now=now)
         for job, run in list(self.open.items()):
+            if run.state == "pulling" and run.envelope is not None and isinstance(run.envelope.act, Put):
+                # What the keeper does not know was not placed: to go on with the draft is safe.
+                self.pulls.begin(job, run.envelope.act, now)
             if job in known or run.state not in ("starting", "running"):
                 continue
             if run.doubtful:
@@ -307,8 +325,7 @@ class AgentCore(AgentKeeping):
     def _recover(self, journal: Iterable[Record]) -> None:
         for record in journal:
             if type(record) is Taken:
-                envelope = _envelope_of(record.signed)
-                self.open[record.job] = LocalRun("starting", expires_ms=record.expires_ms, envelope=envelope)
+                self.open[record.job] = recovered(record)
             elif type(record) is Fired:
                 self.schedules.note(record)
                 self._recover_fired(record)
@@ -325,6 +342,7 @@ class AgentCore(AgentKeeping):
                 self._floor_ms = max(self._floor_ms, record.time_ms)
                 for run in self.open.values():
                     run.doubtful = True
+                    run.state, run.envelope = "starting", None
                 self.schedules.not_before(record.time_ms)
             elif type(record) is Learned:
                 continue
@@ -355,9 +373,18 @@ class AgentCore(AgentKeeping):
                     run.stream = message.stream
                     self._watch_keeper(message.job, run)
             case m.Rosters():
-                self._take_rosters(message.revisions, now_ms)
+                self.effects += self._rosters.take(message.revisions, now_ms)
             case m.Welcome():
                 self._repeat(now)
+            case m.Read():
+                assert self.connection is not None
+                self.reads.open(message, self.connection, now_ms)
+            case m.StopRead():
+                assert self.connection is not None
+                self.reads.stop(message.stream)
+                self.connection.close_stream(message.stream)
+            case m.Chunk():
+                self.pulls.came(message, now=now)
             case m.Refuse() | m.GoAway():
                 self.refused = message
             case m.RenewNow():
@@ -383,14 +410,7 @@ class AgentCore(AgentKeeping):
             envelope = self._verifier.verify(message.signed, message.proof, now_ms)
             if envelope.id != job:
                 raise codes.ACT_UNSUPPORTED.error("the room gave the envelope another job's id")
-            act = envelope.act.run if isinstance(envelope.act, Schedule) else envelope.act
-            if not isinstance(act, (Exec, ReadHeads, *SCHEDULE_ACTS)):
-                raise codes.ACT_UNSUPPORTED.error(act_name(act))
-            # What a host witnesses is its own word or nothing.
-            wanted = isinstance(act, ReadHeads) or (isinstance(act, Exec) and act.signed)
-            sign = wanted or self._verifier.signs_results(envelope, now_ms)
-            if sign and self._signer is None and isinstance(act, Exec):
-                raise codes.RESULT_KEY_MISSING.error()
+            sign = wants_signature(envelope, self._verifier, now_ms, can_sign=self._signer is not None)
             if isinstance(envelope.act, SCHEDULE_ACTS) and envelope.issued > self._floor_ms:
                 self._keep(message, envelope, now_ms, sign=sign)
                 self._keep_time()
@@ -450,7 +470,9 @@ class AgentCore(AgentKeeping):
         if not self._may_cancel(envelope, run, now_ms):
             return
         run.cancelled = True
-        if run.state in ("starting", "running"):
+        if run.state == "pulling":
+            self._finish(job, TargetResult(job=job, state="cancelled", ran="no"), now)
+        elif run.state in ("starting", "running"):
             self._kill(job)
 
     def _may_cancel(self, cancel: Envelope, run: LocalRun, now_ms: int) -> bool:
@@ -465,8 +487,8 @@ class AgentCore(AgentKeeping):
         self.effects.append(ToKeeper({"op": "kill", "job": job, "reason": "cancelled"}))
 
     def _spawn(self, job: str, run: LocalRun) -> None:
-        assert run.envelope is not None and isinstance(run.envelope.act, Exec)
-        self.effects.append(ToKeeper({"op": "spawn", "job": job, "spec": keeper_spec(run.envelope.act)}))
+        assert run.envelope is not None and isinstance(run.envelope.act, Exec | Put | Fetch)
+        self.effects.append(ToKeeper({"op": "spawn", "job": job, "spec": keeper_spec(run.envelope.act, run.operator)}))
         # Once told, the keeper is the one who knows; after a restart of the keeper nothing is told twice.
         run.envelope = None
 
@@ -496,8 +518,19 @@ class AgentCore(AgentKeeping):
             run.following = True
             self.effects.append(Follow(job, run.live_offset, limit))
 
+    def _pulled(self, job: str, now: float) -> None:
+        run = self.open[job]
+        run.state = "starting"
+        if self._keeper_up:
+            self._spawn(job, run)
+
+    def _not_pulled(self, job: str, state: str, code: str, errno: int | None, now: float) -> None:
+        self._finish(job, failed_result(job, state, code, errno=errno), now)
+
     def _finish(self, job: str, result: TargetResult, now: float) -> None:
         run = self.open[job]
+        if run.draft:
+            self.pulls.drop(job)
         if run.sign and self._signer is not None:
             result = self._signer.sign(result)
         run.state = "reporting"
@@ -526,40 +559,22 @@ class AgentCore(AgentKeeping):
             if self.connection is not None and run.stream:
                 self.connection.close_stream(run.stream)
             # Synced before the keeper deletes its spool: else a crash would find the job taken, unknown, and not run.
-            self._persist(job, "done", Done(job, _counts_until(run)), sync=True)
+            self._persist(job, "done", Done(job, counts_until(run)), sync=True)
 
     def _repeat(self, now: float) -> None:
         for job, run in self.open.items():
             self._say_again(job, run, now)
+        self.pulls.connected(now)
 
     def _say_again(self, job: str, run: LocalRun, now: float) -> None:
         if run.state == "reporting":
             self._report(run, now)
         elif run.fired is not None and not run.told:
             self._say(run.fired)
-        elif run.state in ("starting", "running", "reading"):
+        elif run.state in ("pulling", "starting", "running", "reading"):
             self._say(m.Accepted(job))
             if run.started_ms is not None:
                 self._say(m.Started(job, run.started_ms))
-
-    def _take_rosters(self, revisions: tuple[Signed, ...], now_ms: int) -> None:
-        if self._rosters and all(signed in self._rosters for signed in revisions):
-            return
-        # A revision that has expired is not believed; the one after it may be valid, and follows from it alone.
-        self._rosters.update(dict.fromkeys(revisions))
-        try:
-            signed = self._verifier.take_rosters(tuple(self._rosters), now_ms)
-        except StarAgentError as error:
-            # A roster that does not chain changes nothing; the revision in HELLO keeps telling central what is
-            # believed.
-            size = sum(len(signed.payload) for signed in self._rosters)
-            if error.code is not codes.ROSTER_EXPIRED or size > ROSTERS_KEPT_MAX:
-                self._rosters.clear()
-            self.effects.append(Log(error.code, error.detail))
-            return
-        self._rosters.clear()
-        if signed is not None:
-            self.effects.append(StoreRoster(signed))
 
     def _keep_time(self) -> None:
         """What an operator's signature taught of time outlives us: else an expired act could come back to life."""
@@ -578,19 +593,6 @@ class AgentCore(AgentKeeping):
             return False
         self.connection.send(message)
         return True
-
-
-def _envelope_of(signed: Signed) -> Envelope | None:
-    """What was verified once; None where the journal's bytes say nothing."""
-    try:
-        return read_unverified(signed)
-    except StarAgentError:
-        return None
-
-
-def _counts_until(run: LocalRun) -> int:
-    """How long the id counts after its end. A firing's is never ordered, and its time never comes again."""
-    return run.expires_ms if run.fired is None else 0
 
 
 def _ids_lost(job: str) -> TargetResult:

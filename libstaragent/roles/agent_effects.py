@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 __all__ = (
+    "CheckDraft",
+    "DropDraft",
     "Effect",
     "Follow",
     "Install",
     "KeepHeads",
     "Log",
+    "OpenDraft",
     "Persist",
+    "ReadRecords",
     "ReadSpool",
     "Renew",
     "StoreRoster",
     "ToKeeper",
     "Verifier",
+    "WriteDraft",
 )
 
 from typing import Any
@@ -86,7 +91,62 @@ class Log(Struct, frozen=True):
     detail: str
 
 
-Effect = Persist | ToKeeper | ReadSpool | Follow | StoreRoster | Install | KeepHeads | Renew | Log
+class ReadRecords(Struct, frozen=True):
+    """Read records of at most `limit` encoded bytes from `offset` of what is kept of a job; then call
+    `records_read(stream, …)`.
+    """
+
+    stream: int
+    job: str
+    offset: int
+    limit: int
+
+
+class OpenDraft(Struct, frozen=True):
+    """Open, or make, the draft of a file of `size` bytes; then call `draft_opened` with how much of it is there: whole
+    pieces, or all.
+    """
+
+    job: str
+    size: int
+
+
+class WriteDraft(Struct, frozen=True):
+    """Write a piece of the draft; then call `draft_written`."""
+
+    job: str
+    offset: int
+    data: bytes
+
+
+class CheckDraft(Struct, frozen=True):
+    """Make the draft durable and take its SHA-256; then call `draft_checked`."""
+
+    job: str
+
+
+class DropDraft(Struct, frozen=True):
+    """The draft, if there is one, is no longer needed."""
+
+    job: str
+
+
+Effect = (
+    Persist
+    | ToKeeper
+    | ReadSpool
+    | Follow
+    | StoreRoster
+    | Install
+    | KeepHeads
+    | Renew
+    | Log
+    | ReadRecords
+    | OpenDraft
+    | WriteDraft
+    | CheckDraft
+    | DropDraft
+)
 
 
 class Verifier:

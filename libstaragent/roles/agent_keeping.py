@@ -11,7 +11,7 @@ could not be written starts nothing and is not told: whether it would run after 
 
 from __future__ import annotations
 
-__all__ = ("SCHEDULE_ACTS", "AgentKeeping")
+__all__ = ("AgentKeeping", "counts_until")
 
 from collections.abc import Callable
 
@@ -23,10 +23,9 @@ from libstaragent.protocol import messages as m
 from libstaragent.roles.agent_effects import Effect, Log, Verifier
 from libstaragent.roles.agent_run import LocalRun
 from libstaragent.roles.agent_schedules import FIRINGS_MAX, AgentSchedules
-from libstaragent.security.acts import PauseSchedule, Schedule, Unschedule
+from libstaragent.security.acts import SCHEDULE_ACTS, PauseSchedule, Schedule, Unschedule
 from libstaragent.security.envelope import Envelope
 
-SCHEDULE_ACTS = (Schedule, Unschedule, PauseSchedule)
 _UNDER_WAY = ("accepting", "starting", "running", "reading")
 
 
@@ -75,9 +74,9 @@ class AgentKeeping:
         """
         for job, run in self.open.items():
             act = None if run.envelope is None else run.envelope.act
-            run.envelope = None
             if not isinstance(act, SCHEDULE_ACTS):
                 continue
+            run.envelope = None
             if isinstance(act, Schedule):
                 done = job in self.schedules
             elif isinstance(act, Unschedule):
@@ -155,3 +154,8 @@ class AgentKeeping:
 
 def _done(job: str, now_ms: int | None) -> TargetResult:
     return TargetResult(job=job, state="ok", exit_status=0, ran="yes", started_ms=now_ms, finished_ms=now_ms)
+
+
+def counts_until(run: LocalRun) -> int:
+    """How long the id counts after its end. A firing's is never ordered, and its time never comes again."""
+    return run.expires_ms if run.fired is None else 0

@@ -4,15 +4,19 @@ result.
 
 from __future__ import annotations
 
-__all__ = ("LocalRun", "keeper_spec", "result_of")
+__all__ = ("LocalRun", "keeper_spec", "recovered", "result_of")
 
 from binascii import b2a_base64
 from typing import Any
 
+from libstaragent.errors import StarAgentError
+from libstaragent.jobs.journal import Taken
+from libstaragent.jobs.spool import BLOCK_SIZE
 from libstaragent.model.result import RECORD_HEADER, LeftRunning, Output, TargetResult, records
 from libstaragent.protocol.limits import FRAME_MAX
 from libstaragent.protocol.messages import Firing
-from libstaragent.security.envelope import Envelope, Exec
+from libstaragent.security.acts import SCHEDULE_ACTS, Exec, Fetch, HostAct, Put
+from libstaragent.security.envelope import Envelope, read_unverified
 
 # Head and tail as records, where output in pieces of a byte or two has more header than body; the rest of a frame is
 # for digests, detail and the names of what was left running.
@@ -25,6 +29,7 @@ class LocalRun:
     __slots__ = (
         "cancelled",
         "doubtful",
+        "draft",
         "envelope",
         "expires_ms",
         "fired",
@@ -53,6 +58,8 @@ class LocalRun:
         self.cancelled = False
         # Taken before the journal was damaged: whether it ran, and even ended, may be among what is lost.
         self.doubtful = False
+        # Whether a file is, or was, pulled for it.
+        self.draft = envelope is not None and isinstance(envelope.act, Put)
         # Whether its result is to be signed. After a restart nobody knows, and one signature more does no harm.
         self.sign = True
         self.started_ms: int | None = None
@@ -68,8 +75,28 @@ class LocalRun:
         self.told = True
 
 
-def keeper_spec(act: Exec) -> dict[str, Any]:
-    """What the keeper needs to know of a command."""
+def recovered(record: Taken) -> LocalRun:
+    """What was taken and verified by an agent before us. Of all acts only a Put goes on where it stood: until the
+    keeper knows of it, nothing but its draft was touched.
+    """
+    try:
+        envelope = read_unverified(record.signed)
+    except StarAgentError:
+        # The journal's bytes say nothing, not even whose it is.
+        return LocalRun("starting", expires_ms=record.expires_ms)
+    if isinstance(envelope.act, SCHEDULE_ACTS):
+        # What it came to is told by the schedules there are (`agent_keeping`).
+        return LocalRun("starting", expires_ms=record.expires_ms, envelope=envelope)
+    if isinstance(envelope.act, Put):
+        return LocalRun("pulling", expires_ms=record.expires_ms, envelope=envelope)
+    return LocalRun("starting", expires_ms=record.expires_ms, operator=envelope.operator)
+
+
+def keeper_spec(act: HostAct, owner: str | None = None) -> dict[str, Any]:
+    """What the keeper needs to know of a command, or of a file to place or read; `owner` is who ordered it."""
+    if not isinstance(act, Exec):
+        assert isinstance(act, Put | Fetch)
+        return _file_spec(act, owner)
     return {
         "argv": list(act.argv),
         "env": act.env,
@@ -81,7 +108,36 @@ def keeper_spec(act: Exec) -> dict[str, Any]:
         "kill_grace_ms": act.kill_grace_ms,
         "output_head": act.output_head,
         "output_tail": act.output_tail,
+        "output_spool": act.output_spool,
+        "owner": owner or "",
     }
+
+
+def _file_spec(act: Put | Fetch, owner: str | None) -> dict[str, Any]:
+    spec: dict[str, Any] = {
+        "argv": ["put" if isinstance(act, Put) else "fetch", act.path],
+        "user": act.user,
+        "timeout_ms": act.timeout_ms,
+        "kill_grace_ms": act.kill_grace_ms,
+        "output_head": 0,
+        "output_tail": 0,
+        "owner": owner or "",
+    }
+    if isinstance(act, Fetch):
+        spec["task"] = {"kind": "read", "path": act.path, "max_bytes": act.max_bytes}
+        # All of it, and what the blocks' and records' own heads take.
+        spec["output_spool"] = act.max_bytes + act.max_bytes // 1024 + 2 * BLOCK_SIZE
+    else:
+        spec["task"] = {
+            "kind": "place",
+            "path": act.path,
+            "size": act.size,
+            "sha256": act.sha256.hex(),
+            "mode": act.mode,
+            "owner": act.owner,
+            "group": act.group,
+        }
+    return spec
 
 
 def result_of(job: str, summary: dict[str, Any], output: Output | None) -> TargetResult:

@@ -20,7 +20,7 @@ The file is long because requests, reports and the clock decide about one table 
 
 from __future__ import annotations
 
-__all__ = ("CentralCore",)
+__all__ = ("CentralCore", "signed_members")
 
 import heapq
 from collections import OrderedDict
@@ -96,7 +96,7 @@ class CentralCore(CentralPlans):
             return before
         if isinstance(envelope.act, Exec) and envelope.act.reduce:
             parse_reducer(envelope.act.reduce)
-        members, tree = _signed_members(envelope.targets, members)
+        members, tree = signed_members(envelope.targets, members)
         for member in members:
             if known.get(member.agent) != member:
                 raise codes.HOST_UNKNOWN.error(member.name)
@@ -435,7 +435,7 @@ def _tree_of(job: Job) -> MembershipTree:
     return job.pacing.tree
 
 
-def _signed_members(
+def signed_members(
     targets: TargetList | TargetRoot, members: Sequence[Member] | None
 ) -> tuple[Sequence[Member], MembershipTree | None]:
     """The frozen list of hosts, once it is what the operator signed; and its tree, where there is one."""

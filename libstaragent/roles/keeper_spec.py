@@ -17,6 +17,7 @@ from libstaragent.codes import COMMAND_SPEC
 from libstaragent.jobs.digest import sha256
 from libstaragent.jobs.shapes import is_array, is_object
 from libstaragent.jobs.spool import OUTPUT_MAX
+from libstaragent.roles.keeper_task import Task, task_of
 
 __all__ = ("JOB_ID_LENGTH", "LIMITS", "STDIN_MAX", "JobSpec", "is_job_id")
 
@@ -27,6 +28,9 @@ _ULID_ALPHABET = frozenset("0123456789ABCDEFGHJKMNPQRSTVWXYZ")
 STDIN_MAX = 64 * 1024
 OUTPUT_HEAD = 64 * 1024
 OUTPUT_TAIL = 128 * 1024
+# What a host keeps of one command's output, and of one file that is fetched, with room for the blocks' own heads.
+SPOOL_MAX = 66 * 1024 * 1024
+OWNER_MAX = 256
 # A year: longer than any command, and small enough that no clock overflows.
 TIMEOUT_MAX_MS = 366 * 86_400_000
 KILL_GRACE_MS = 5_000
@@ -36,8 +40,8 @@ KILL_GRACE_MAX_MS = 3_600_000
 LIMITS = ("address_space", "core", "cpu", "file_size", "memory", "nofile", "nproc", "stack")
 
 _FIELDS = frozenset(
-    {"argv", "cwd", "env", "kill_grace_ms", "limits", "output_head", "output_tail", "stdin_b64"}
-    | {"timeout_ms", "umask", "user"}
+    {"argv", "cwd", "env", "kill_grace_ms", "limits", "output_head", "output_spool", "output_tail", "owner"}
+    | {"stdin_b64", "task", "timeout_ms", "umask", "user"}
 )
 
 
@@ -118,7 +122,9 @@ def _stdin(value: object) -> bytes | None:
 
 
 class JobSpec:
-    """One command: what to run, as whom, where, with which limits, and for how long (seconds)."""
+    """One command: what to run, as whom, where, with which limits, and for how long (seconds). With a `task` nothing is
+    executed: the child does that itself. `owner` is who ordered it, for who asks for its spool later.
+    """
 
     __slots__ = (
         "argv",
@@ -128,8 +134,11 @@ class JobSpec:
         "kill_grace",
         "limits",
         "output_head",
+        "output_spool",
         "output_tail",
+        "owner",
         "stdin",
+        "task",
         "timeout",
         "umask",
         "user",
@@ -157,6 +166,11 @@ class JobSpec:
         self.output_tail = _integer(fields, "output_tail", OUTPUT_TAIL, 0, OUTPUT_MAX)
         if self.output_head + self.output_tail > OUTPUT_MAX:
             raise COMMAND_SPEC.error(f"output_head and output_tail together may be {OUTPUT_MAX} bytes")
+        self.output_spool = _integer(fields, "output_spool", 0, 0, SPOOL_MAX)
+        self.owner = _text(fields.get("owner", ""), "owner")
+        if len(self.owner) > OWNER_MAX:
+            raise COMMAND_SPEC.error(f"owner may be {OWNER_MAX} characters")
+        self.task: Task | None = task_of(fields.get("task"))
         self.limits = _limits(fields.get("limits"))
         canonical = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode("ascii")
         self.digest = sha256(canonical).hexdigest()

@@ -15,6 +15,11 @@ from libstaragent.codes import (
     COMMAND_INTERRUPTED,
     COMMAND_OOM,
     COMMAND_TIMEOUT,
+    FILE_ELSEWHERE,
+    FILE_FAILED,
+    FILE_NOT_REGULAR,
+    FILE_OWNER_UNKNOWN,
+    FILE_TOO_LARGE,
     SPOOL_DAMAGED,
 )
 
@@ -28,6 +33,11 @@ __all__ = ("LEFT_MAX", "Usage", "summary_of")
 LEFT_MAX = 16
 
 _SIGKILL = 9
+
+# A task that began and could not be done, unlike a command that could not be started.
+_TASK_FAILED = frozenset(
+    code.code for code in (FILE_ELSEWHERE, FILE_FAILED, FILE_NOT_REGULAR, FILE_OWNER_UNKNOWN, FILE_TOO_LARGE)
+)
 
 _CODE_OF_STATE = {
     "timeout": COMMAND_TIMEOUT.code,
@@ -52,7 +62,7 @@ class Usage:
 
 def _state(kept: KeptJob, signal: int | None, oom: bool) -> str:
     if kept.exec_code is not None and kept.cause is None:
-        return "spawn_failed"
+        return "exit_nonzero" if kept.exec_code in _TASK_FAILED else "spawn_failed"
     if kept.cause is not None:
         return kept.cause
     if kept.gate == "shut":
@@ -63,7 +73,7 @@ def _state(kept: KeptJob, signal: int | None, oom: bool) -> str:
 
 
 def _ran(kept: KeptJob) -> str:
-    if kept.gate == "shut" or kept.exec_code is not None:
+    if kept.gate == "shut" or (kept.exec_code is not None and kept.exec_code not in _TASK_FAILED):
         return "no"
     return "yes" if kept.gate == "open" else "maybe"
 
@@ -72,11 +82,12 @@ def summary_of(kept: KeptJob, facts: dict[str, object], now_ms: int) -> dict[str
     """The record of a job whose output is complete; `facts` as `KeeperCore.on_drained` takes them."""
     status = kept.status
     exit_status = signal = None
-    if status is not None and kept.exec_code is None and kept.gate != "shut":
+    began = kept.exec_code is None or kept.exec_code in _TASK_FAILED
+    if status is not None and began and kept.gate != "shut":
         signal = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
         exit_status = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
     state = _state(kept, signal, facts.get("oom") is True)
-    code = kept.exec_code if state == "spawn_failed" else _CODE_OF_STATE.get(state)
+    code = kept.exec_code if state in ("spawn_failed", "exit_nonzero") else _CODE_OF_STATE.get(state)
     if kept.gate == "damaged":
         code = SPOOL_DAMAGED.code
     return {

@@ -35,9 +35,11 @@ from libstaragent.protocol.limits import (
     HEARTBEAT_DEFAULT_MS,
 )
 from libstaragent.roles.admission import ADMIT_RATE, Admission
+from libstaragent.roles.room_files import RoomFiles
 from libstaragent.roles.room_guard import TRIAL_SECONDS, RoomGuards, barred
 from libstaragent.roles.room_hello import agreed_protocol
 from libstaragent.roles.room_outputs import RoomOutputs
+from libstaragent.roles.room_rosters import RoomRosters
 from libstaragent.roles.room_state import Link, OpenOrder, Pending, host_up
 from libstaragent.roles.seen import SeenOrders
 from libstaragent.roles.wheel import Wheel
@@ -63,10 +65,6 @@ SETTLED_WAITING_MAX = 64
 # Bytes on a link beyond which neither orders nor revisions join them: a quarter of OUTGOING_MAX, so that what may not
 # wait (cancels, pings, settled results) always has its place, and enough for tens of the largest orders.
 LINK_QUEUED_MAX = 4 * 1024 * 1024
-# Roster revisions in one message: FRAME_MAX, less what the frame itself takes. The largest revision fits alone.
-ROSTERS_AT_ONCE = 200 * 1024
-# What key, signature and lengths add to a revision's payload.
-REVISION_EXTRA = 128
 
 
 class RoomCore:
@@ -89,13 +87,19 @@ class RoomCore:
         self._settling: dict[Link, None] = {}
         self._guards = RoomGuards()
         self._on_trial: dict[Link, None] = {}
-        self._first_revision = 1
-        self._revisions: tuple[Signed, ...] = ()
+        self._rosters = RoomRosters(send=self._send, has_room=self._has_room)
         self._audit = t.AuditHead(0, b"", 0)
         self._revoked: frozenset[str] = frozenset()
         self._renewed: OrderedDict[str, float] = OrderedDict()
         self.admission = Admission(now=now)
         self.outputs = RoomOutputs()
+        self.files = RoomFiles(
+            room=room,
+            links=self.links,
+            send=self._send,
+            has_room=self._has_room,
+            wants=lambda agent, job: job in self._pending.get(agent, ()),
+        )
         self.renewals_ignored = 0
         self.dirty: dict[Link, None] = {}
         self.closing: list[Link] = []
@@ -137,7 +141,7 @@ class RoomCore:
 
     def written(self, link: Link, *, now_ms: int) -> None:
         """Bytes were taken from the link: what waited for room may follow."""
-        self._tell_rosters(link)
+        self._rosters.tell(link)
         while link.waiting and not link.trial_until and self._has_room(link):
             job = link.waiting.popleft()
             pending = self._pending.get(link.agent, {}).get(job)
@@ -152,6 +156,7 @@ class RoomCore:
         self._links_due.discard(link, link.due_ms)
         link.connection.state = "closed"
         link.waiting.clear()
+        self.files.closed(link)
         if self.links.get(link.agent) is link:
             del self.links[link.agent]
             pendings = self._pending.get(link.agent)
@@ -179,12 +184,9 @@ class RoomCore:
                     if (pending := self._pending.get(agent, {}).get(job)) and pending.told:
                         self.outputs.again(agent, pending.told, reduce=pending.order.dispatch.reduce)
             case t.RosterRevisions():
-                self._first_revision, self._revisions = order.first, order.revisions
+                self._rosters.take(order, list(self.links.values()))
                 self._revoked = revoked_in(order.revisions)
                 for link in list(self.links.values()):
-                    # The one before as well: a host that could not take it then may take both now.
-                    link.told = min(link.told, self._newest_revision - 2)
-                    self._tell_rosters(link)
                     if link.agent in self._revoked:
                         # It has heard why; what it still runs is its own.
                         self._drop(link, codes.HOST_REVOKED.code, "", now_ms)
@@ -198,6 +200,8 @@ class RoomCore:
                 for agent, job in order.pairs:
                     if (link := self.links.get(agent)) is not None:
                         self._send(link, m.FiringKnown((job,)))
+            case t.ReadTarget() | t.GrantRead() | t.StopReading():
+                self.files.order(order)
             case t.CertificateIssued():
                 link = self.links.get(order.agent)
                 if link is not None:
@@ -270,6 +274,10 @@ class RoomCore:
             job = link.streams.get(message.stream)
             if job is not None:
                 self.live.append(t.LiveChunk(agent, job, message.offset, message.data))
+            else:
+                self.files.heard(link, message)
+        elif isinstance(message, m.Want):
+            self.files.want(link, message, now_ms)
         elif isinstance(message, m.Hello):
             self._hello(link, message, now, now_ms)
         elif isinstance(message, m.Dropped):
@@ -326,7 +334,7 @@ class RoomCore:
             self._renewed.pop(link.agent, None)
             self._send(link, m.RenewNow())
         link.told = hello.roster
-        self._tell_rosters(link)
+        self._rosters.tell(link)
         for job, pending in list(self._pending.get(link.agent, {}).items()):
             self._offer(link, job, pending, now_ms)
 
@@ -374,7 +382,7 @@ class RoomCore:
 
     def _offer(self, link: Link, job: str, pending: Pending, now_ms: int) -> None:
         """Deliver now, or in its turn; after the roster, which the order may need."""
-        if link.waiting or link.trial_until or link.told < self._newest_revision or not self._has_room(link):
+        if link.waiting or link.trial_until or link.told < self._rosters.newest or not self._has_room(link):
             link.waiting.append(job)
         else:
             self._deliver(link, job, pending, now_ms)
@@ -404,23 +412,6 @@ class RoomCore:
 
     def _ping(self, link: Link, now_ms: int) -> None:
         self._send(link, m.Ping(now_ms, self._audit.seq, self._audit.hash))
-
-    def _tell_rosters(self, link: Link) -> None:
-        newest = self._newest_revision
-        while link.told < newest and self._has_room(link):
-            start = end = max(0, link.told + 1 - self._first_revision)
-            size = 0
-            while end < len(self._revisions):
-                size += len(self._revisions[end].payload) + REVISION_EXTRA
-                if end > start and size > ROSTERS_AT_ONCE:
-                    break
-                end += 1
-            link.told = self._first_revision + end - 1
-            self._send(link, m.Rosters(self._revisions[start:end]))
-
-    @property
-    def _newest_revision(self) -> int:
-        return self._first_revision + len(self._revisions) - 1
 
     @staticmethod
     def _has_room(link: Link) -> bool:

@@ -30,6 +30,7 @@ class Link:
         "next_ping",
         "next_stream",
         "nonce",
+        "reads",
         "settled",
         "shell",
         "streams",
@@ -51,6 +52,8 @@ class Link:
         self.due_ms = 0
         self.next_stream = 1
         self.streams: dict[int, str] = {}
+        # The same for reads of spools, by central's name for each.
+        self.reads: dict[int, str] = {}
         self.settled: list[str] = []
         # The newest revision of the roster that it has, or that is on its way.
         self.told = 0

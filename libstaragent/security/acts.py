@@ -11,6 +11,7 @@ Times are milliseconds since the epoch, durations milliseconds, sizes bytes.
 from __future__ import annotations
 
 __all__ = (
+    "SCHEDULE_ACTS",
     "Act",
     "At",
     "AtBoot",
@@ -241,6 +242,8 @@ Targets = TargetList | TargetRoot
 # Command lines kept as text: each is asked for three times a job (its title, its view, the audit), and quoting costs
 # as much as the rest of each. At worst 64 of 128 KiB.
 TYPED_KEPT = 64
+# Acts on what a host keeps for later.
+SCHEDULE_ACTS = (Schedule, Unschedule, PauseSchedule)
 _HOST_ACTS = (Exec, Put, Fetch, Schedule, Unschedule, PauseSchedule, ReadHeads)
 
 

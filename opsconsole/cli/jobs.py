@@ -122,6 +122,12 @@ async def _output(fleet: Fleet, options: Namespace) -> int:
     from opsconsole.cli.gathering import check_gathering, gathers, show_gathered
     from opsconsole.cli.watchers import watcher_for
 
+    if options.full:
+        from opsconsole.cli.files import full_output
+
+        return await full_output(fleet, options)
+    if options.output is not None:
+        raise usage("-o is for --full")
     if options.raw and options.host is None:
         raise usage("--raw is for one host: name it after the job")
     check_gathering(options)

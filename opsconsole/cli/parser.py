@@ -13,6 +13,7 @@ import argparse
 from opsconsole.cli.tree.acting import add_acting
 from opsconsole.cli.tree.auditing import add_auditing
 from opsconsole.cli.tree.counting import add_counting
+from opsconsole.cli.tree.files import add_files
 from opsconsole.cli.tree.looking import add_looking
 from opsconsole.cli.tree.ruling import add_ruling
 from opsconsole.cli.tree.scheduling import add_scheduling
@@ -50,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_counting(commands)
     add_acting(commands)
     add_scheduling(commands)
+    add_files(commands)
     add_auditing(commands)
     add_ruling(commands)
     add_setting_up(commands)

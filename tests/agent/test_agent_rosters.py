@@ -15,8 +15,9 @@ from libstaragent.model.host import HostFacts
 from libstaragent.model.ids import new_ulid
 from libstaragent.protocol import messages as m
 from libstaragent.protocol import trunk as t
-from libstaragent.roles.agent import ROSTERS_KEPT_MAX, AgentCore
+from libstaragent.roles.agent import AgentCore
 from libstaragent.roles.agent_effects import Log, StoreRoster
+from libstaragent.roles.agent_rosters import ROSTERS_KEPT_MAX
 from libstaragent.roles.room import RoomCore
 from libstaragent.security.policy.model import FOUNDERS
 from libstaragent.security.roster import Operator, Roster, digest, sign_roster

@@ -267,6 +267,7 @@ async def run_stack(
         store=store,
         hub=Hub(),
         trust=book,
+        blobs=folder / "blobs",
         sign=lambda agent, room, csr: sign_csr(state.ca, csr, agent=agent, room=room, now_ms=now_ms()),
         now_ms=clock,
     )

@@ -39,6 +39,7 @@ async def test_reads_need_a_bearer_token_and_acts_and_public_paths_do_not(stack:
     assert {path for path in document["paths"] if path not in readers} == {
         "/v1/login", "/v1/rosters", "/v1/trust", "/v1/health", "/v1/openapi.json", "/v1/tokens", "/v1/enrol",
         "/v1/jobs/{id}/cancel", "/v1/jobs/{id}/pause", "/v1/jobs/{id}/resume", "/v1/hosts/{id}/choose",
+        "/v1/blobs/{sha256}", "/v1/reads",
     }  # fmt: skip
 
 

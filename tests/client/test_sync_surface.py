@@ -17,7 +17,7 @@ from libstaragent.model.api import OutputLive, TargetChanged
 from libstaragent.model.result import encode_records
 
 # What only makes sense on an event loop, or has another name there.
-ASYNC_ONLY = {"aclose", "open_events", "cancel_job", "pause_job", "result_keys", "events"}
+ASYNC_ONLY = {"aclose", "open_events", "cancel_job", "pause_job", "read_spool", "result_keys", "events"}
 
 
 def methods(kind: type) -> dict[str, inspect.Signature]:

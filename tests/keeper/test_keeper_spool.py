@@ -112,7 +112,7 @@ def test_torn_and_cut_regions_never_raise_and_never_tell_a_byte_that_was_not_wri
 
 @given(st.binary(max_size=9000))
 def test_any_bytes_can_be_read_as_a_file(data):
-    geometry = Geometry(1, 1)
+    geometry = Geometry(1, 1, 1)
     split_ends(geometry, collect(geometry, data))
     assert decode_slot(STARTED, data)[0] in (BLANK, DAMAGED)
 
@@ -132,7 +132,7 @@ def test_a_slot_is_whole_or_known_to_be_damaged(value, data):
 @given(st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(max_size=6000)), max_size=30))
 def test_a_reader_follows_a_writer_without_losing_or_inventing_anything(tmp_path_factory, chunks):
     path = str(tmp_path_factory.mktemp("spool") / "job")
-    writer = SpoolWriter.create(path, {"job": "x"}, Geometry(2, 2))
+    writer = SpoolWriter.create(path, {"job": "x"}, Geometry(2, 2, 2))
     offset = 0
     seen: list[tuple[int, int]] = []
     with SpoolReader(path) as reader:

@@ -13,6 +13,7 @@ from agentd.central.api.access import AccessApi
 from agentd.central.api.app import Application
 from agentd.central.api.audit import AuditApi
 from agentd.central.api.events import EventsApi
+from agentd.central.api.files import FilesApi
 from agentd.central.api.hosts import HostsApi
 from agentd.central.api.jobs import JobsApi
 from agentd.central.api.openapi import document
@@ -22,6 +23,7 @@ from agentd.central.api.policy import PolicyApi
 from agentd.central.api.routes import table
 from agentd.central.api.schedules import SchedulesApi
 from agentd.central.api.system import SystemApi
+from agentd.central.file_acts import FileActs
 from agentd.central.joining import Joining
 from agentd.central.service import Central
 from agentd.store.store import Store
@@ -56,6 +58,7 @@ def build(
         OutputsApi(central, store.read),
         PolicyApi(central),
         SchedulesApi(central, central.history),
+        FilesApi(FileActs(central), central.blobs, central.reads),
     )
     system.openapi = document(routes, version=version)
     return Application(routes, reader=access.reader, refused=audit.refused, head=audit.header)

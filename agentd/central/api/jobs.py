@@ -8,7 +8,7 @@ Not here: routes (`routes`), decisions. Rules: an answer that says a job is ther
 
 from __future__ import annotations
 
-__all__ = ("JobsApi",)
+__all__ = ("MAX_SUBMISSION", "JobsApi", "read_submission")
 
 import asyncio
 from typing import Annotated
@@ -68,7 +68,7 @@ class JobsApi:
         """POST /v1/jobs"""
         wait = call.seconds("wait", high=MAX_WAIT_SECONDS)
         watch = call.flag("watch")
-        signed, members, within_ms = _read(await call.body(MAX_SUBMISSION))
+        signed, members, within_ms = read_submission(await call.body(MAX_SUBMISSION))
         call.claim = Claim(signed)
         job, waiter = await self._central.submit(
             signed, members, source=call.address, watch=watch, wait=wait > 0, within_ms=within_ms
@@ -98,7 +98,7 @@ class JobsApi:
         return await self._take(call, Resume)
 
     async def _take(self, call: Call, kind: type[Cancel | Pause | Resume]) -> Reply:
-        signed, _, _ = _read(await call.body(MAX_STRANGERS_BODY))
+        signed, _, _ = read_submission(await call.body(MAX_STRANGERS_BODY))
         call.claim = Claim(signed)
         act = open_signed(signed).act
         if not isinstance(act, kind):
@@ -192,7 +192,11 @@ class JobsApi:
         return page.targets
 
 
-def _read(data: bytes) -> tuple[Signed, tuple[Member, ...] | None, int | None]:
+def read_submission(data: bytes) -> tuple[Signed, tuple[Member, ...] | None, int | None]:
+    """What was signed, the hosts beside it, and how long central offers it.
+
+    :raises UsageError: the body is something else.
+    """
     body = read_json(_body, data)
     if body.envelope is not UNSET and body.payload is UNSET and body.key is UNSET and body.signature is UNSET:
         return body.envelope, body.members, body.within_ms

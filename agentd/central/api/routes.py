@@ -18,6 +18,7 @@ from agentd.central.api.access import AccessApi
 from agentd.central.api.audit import AuditApi
 from agentd.central.api.call import Call, Reply, Stream
 from agentd.central.api.events import EventsApi
+from agentd.central.api.files import FilesApi
 from agentd.central.api.hosts import HostsApi
 from agentd.central.api.jobs import JobsApi
 from agentd.central.api.outcomes import OutcomesApi
@@ -28,6 +29,7 @@ from agentd.central.api.system import SystemApi
 from libstaragent import codes
 from libstaragent.errors import Code
 from libstaragent.model import api, gathered
+from libstaragent.model.files import BlobStands
 from libstaragent.model.policy import PolicyView
 from libstaragent.security.login import Challenge
 from libstaragent.security.signed import Signed
@@ -80,6 +82,7 @@ def table(
     outputs: OutputsApi,
     policy: PolicyApi,
     schedules: SchedulesApi,
+    files: FilesApi,
 ) -> tuple[Route, ...]:
     """The API. The first path is the one that is asked most."""
     return (
@@ -192,6 +195,28 @@ def table(
             parameters=(
                 Parameter("since", "from this time on, ms since the epoch; an hour ago without it", "integer"),
                 Parameter("by", "what is counted apart, with commas between: time, room, version, state, code (code)"),
+            ),
+        ),
+        Route(
+            method="POST", path="/v1/blobs", handler=files.expect, authority="envelope",
+            summary="Say what file a signed put is about; how much of it is here",
+            takes=(api.JobSubmission, Signed), gives=BlobStands,
+            refusals=(*ENVELOPE, codes.BLOBS_FULL, codes.TARGETS_CHANGED),
+        ),
+        Route(
+            method="PUT", path="/v1/blobs/{sha256}", handler=files.take, authority="reader",
+            summary="The next bytes, at most 4 MiB, of a file that was said", gives=BlobStands,
+            parameters=(Parameter("offset", "where they belong: where the file stands", "integer"),),
+            refusals=(codes.BLOB_UNEXPECTED, codes.BLOB_OFFSET, codes.BLOB_DIGEST, codes.BODY_TOO_LARGE),
+        ),
+        Route(
+            method="POST", path="/v1/reads", handler=files.read, authority="envelope",
+            summary="What a host still keeps of a job's output, as records", takes=(api.JobSubmission, Signed),
+            media="application/x-opsconsole-spool",
+            parameters=(Parameter("offset", "from this byte of the output on", "integer"),),
+            refusals=(
+                *ENVELOPE, codes.JOB_UNKNOWN, codes.HOST_UNKNOWN, codes.HOST_UNREACHABLE, codes.SPOOL_GONE,
+                codes.READS_FULL, codes.READ_CUT,
             ),
         ),
         Route(

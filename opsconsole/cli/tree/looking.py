@@ -44,6 +44,8 @@ def add_looking(commands: Commands) -> None:
     output = verbs.add_parser("output", help="what is kept of a job's output")
     output.add_argument("job", metavar="JOB")
     output.add_argument("host", metavar="HOST", nargs="?")
+    output.add_argument("--full", action="store_true", help="all that HOST itself still keeps, not what came back")
+    output.add_argument("-o", "--output", metavar="FILE", help="with --full: the bytes of both streams into FILE")
     output.add_argument("--raw", action="store_true", help="one host's bytes as they were, without prefix")
     gathering_options(output)
     output.add_argument("--reduce-command", metavar="CMD", help="run CMD here, with the stdout of all hosts as input")
