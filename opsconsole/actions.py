@@ -31,10 +31,10 @@ from typing import Literal
 
 Effect = Literal["read", "mutate", "destroy"]
 # A place where keys are heard: a kind of widget, a screen, or all screens.
-Where = Literal["table", "log", "hosts", "jobs", "output", "anywhere"]
+Where = Literal["table", "log", "hosts", "jobs", "output", "outcomes", "anywhere"]
 
 _WIDGETS: frozenset[Where] = frozenset({"table", "log"})
-_SCREENS: frozenset[Where] = frozenset({"hosts", "jobs", "output"})
+_SCREENS: frozenset[Where] = frozenset({"hosts", "jobs", "output", "outcomes"})
 
 # What hands press without looking; nothing that destroys may stand here.
 NAVIGATION_KEYS = frozenset(
@@ -177,6 +177,7 @@ ACTIONS: tuple[Action, ...] = (
     ),
     _read("view.hosts", "hosts", "Go to the hosts.", "H", verbs="hosts", argument="[FILTER]"),
     _read("view.jobs", "jobs", "Go to the jobs.", "J", verbs="jobs", argument="[FILTER]", hint=30),
+    _read("view.outcomes", "outcomes", "Go to how targets ended in the last day.", verbs="outcomes"),
     _read("view.job", "job", "Open a job by its id, or the newest.", verbs="job", argument="[ID]"),
     _read("view.back", "back", "One level up: close what is open, clear the filter, leave the screen.", "escape"),
     _read("view.previous", "previous view", "Leave this view for the one before it.", "left_square_bracket minus"),
@@ -284,7 +285,11 @@ def overlap(one: Iterable[Where], other: Iterable[Where]) -> bool:
         for right in other:
             if left == right or "anywhere" in (left, right):
                 return True
-            if (left in _WIDGETS) != (right in _WIDGETS) and {left, right} not in ({"log", "hosts"}, {"log", "jobs"}):
+            if (left in _WIDGETS) != (right in _WIDGETS) and {left, right} not in (
+                {"log", "hosts"},
+                {"log", "jobs"},
+                {"log", "outcomes"},
+            ):
                 return True
     return False
 
@@ -305,6 +310,7 @@ _PLACES: Mapping[str, str] = {
     "log": "output",
     "hosts": "hosts",
     "jobs": "jobs",
+    "outcomes": "outcomes",
     "output": "job",
 }
 

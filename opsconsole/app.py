@@ -35,6 +35,7 @@ from opsconsole.screens.actions import ActionsScreen, Offer, offers
 from opsconsole.screens.base import ConsoleScreen
 from opsconsole.screens.fleet import FleetScreen
 from opsconsole.screens.jobs import JobsScreen
+from opsconsole.screens.outcomes import OutcomesScreen
 from opsconsole.screens.output import OutputScreen
 from opsconsole.source import FleetSource
 from opsconsole.theme import DEFAULT_THEME, MONO_THEME, Palette, find_theme, load_themes
@@ -219,6 +220,10 @@ class OpsConsoleApp(FleetActs, App[None], inherit_bindings=False):
             self._open(JobsScreen)
         if argument and self.console_screen is not None:
             self.console_screen.call_after_refresh(self.console_screen.do_filter_open, argument)
+
+    def do_view_outcomes(self, argument: str = "") -> None:
+        if not self._return_to(OutcomesScreen):
+            self._open(OutcomesScreen)
 
     def do_view_job(self, argument: str = "") -> None:
         newest = max(self.fleet.jobs.rows.values(), key=lambda row: (row.started or 0.0, row.id), default=None)

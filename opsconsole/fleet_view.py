@@ -39,6 +39,7 @@ LISTED_JOBS = 200
 _STATES: dict[str, tuple[str, str]] = {
     "up": ("●", "good"),
     "never": ("▲", "warn"),
+    "quarantined": ("■", "bad"),
     "down": ("✗", "bad"),
     "running": ("▶", "info"),
     "done": ("●", "muted"),

@@ -31,7 +31,7 @@ from libstaragent.model.api import Event as FleetEvent
 from libstaragent.model.api import HostChanged, HostView, JobChanged, JobView, TargetView
 from opsconsole.feed import as_coded
 from opsconsole.following import Following
-from opsconsole.source import Event, HostRow, HostState, JobRow, OutputLines, TargetRow
+from opsconsole.source import Event, HostRow, HostState, JobRow, OutcomeCount, OutputLines, TargetRow
 
 # Jobs whose live output is asked for at once: what somebody looked at last.
 FOLLOWED_JOBS = 4
@@ -79,6 +79,22 @@ class LiveSource:
                 return []
             raise
         return _Numbered(job).lines(host, output.pieces)
+
+    async def outcomes(self, since: float) -> Sequence[OutcomeCount]:
+        """See `FleetSource`."""
+        found = await self._fleet.outcomes(since=since, by=("state", "code", "room", "version"))
+        total = sum(row.targets for row in found.rows)
+        return [
+            OutcomeCount(
+                state=row.state or "",
+                code=row.code or "",
+                room=row.room or "",
+                version=row.version or "",
+                targets=row.targets,
+                total=total,
+            )
+            for row in found.rows
+        ]
 
     async def events(self) -> AsyncIterator[Sequence[Event]]:
         """See `FleetSource`."""
@@ -211,7 +227,8 @@ class _Followed:
 
 def host_row(host: HostView) -> HostRow:
     """A host as the console shows it."""
-    state: HostState = "up" if host.state == "up" else "never" if host.state == "never" else "down"
+    known: dict[str, HostState] = {"up": "up", "never": "never", "quarantined": "quarantined"}
+    state = known.get(host.state, "down")
     return HostRow(
         id=host.id,
         name=host.name,

@@ -18,6 +18,7 @@ __all__ = (
     "JobRow",
     "JobState",
     "LinkChanged",
+    "OutcomeCount",
     "OutputLines",
     "StreamName",
     "TargetRow",
@@ -29,7 +30,7 @@ from typing import Literal, Protocol
 
 from libstaragent.jobs.states import OPEN
 
-HostState = Literal["up", "down", "never"]
+HostState = Literal["up", "down", "never", "quarantined"]
 JobState = Literal["running", "done", "cancelled"]
 StreamName = Literal["stdout", "stderr"]
 # The states of a target that has not finished; every other state is terminal.
@@ -93,6 +94,18 @@ class OutputLines:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeCount:
+    """How many of `total` targets ended so; `code` is empty where none was given."""
+
+    state: str
+    code: str
+    room: str
+    version: str
+    targets: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LinkChanged:
     """The way to central: live, or lost and being sought again."""
 
@@ -120,6 +133,10 @@ class FleetSource(Protocol):
 
     async def output(self, job: str, host: str) -> Sequence[OutputLines]:
         """What is kept of one target's output, in the order of its `seq`."""
+        ...
+
+    async def outcomes(self, since: float) -> Sequence[OutcomeCount]:
+        """How targets ended in the last `since` seconds."""
         ...
 
     def events(self) -> AsyncIterator[Sequence[Event]]:

@@ -21,7 +21,7 @@ from textual.app import App  # noqa: E402
 from textual.pilot import Pilot  # noqa: E402  # after the path is set
 
 from opsconsole.app import OpsConsoleApp  # noqa: E402
-from opsconsole.source import JobRow  # noqa: E402
+from opsconsole.source import JobRow, OutcomeCount  # noqa: E402
 from tests.console.memory_source import NOW, MemorySource, host  # noqa: E402
 
 SIZES = {"": (120, 36), "-small": (80, 24)}
@@ -130,6 +130,23 @@ async def show_jobs(pilot: Pilot[None], source: MemorySource) -> None:
     await until(pilot, "COMMAND", "df -h /var")
 
 
+async def show_outcomes(pilot: Pilot[None], source: MemorySource) -> None:
+    counts = (
+        ("ok", "", "0.1.0", 9_412),
+        ("exit_nonzero", "", "0.1.0", 131),
+        ("unreachable", "SA-3401", "", 57),
+        ("timeout", "SA-6401", "0.1.0", 12),
+        ("denied", "SA-4320", "0.0.9", 3),
+    )
+    total = sum(count for *_, count in counts)
+    source.outcome_rows = [
+        OutcomeCount(state=state, code=code, room="main", version=version, targets=count, total=total)
+        for state, code, version, count in counts
+    ]
+    await pilot.press("colon", *"outcomes", "enter")
+    await until(pilot, "SA-3401", "9,412")
+
+
 async def show_actions(pilot: Pilot[None], source: MemorySource) -> None:
     await pilot.press("question_mark")
     await until(pilot, "WHAT IT DOES", "filter")
@@ -141,6 +158,7 @@ SCENES: dict[str, Scene] = {
     "run": show_run,
     "output": show_output,
     "jobs": show_jobs,
+    "outcomes": show_outcomes,
     "actions": show_actions,
 }
 

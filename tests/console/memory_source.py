@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from ClusterShell.NodeSet import NodeSet
 
 from libstaragent.codes import HOST_UNKNOWN, NO_TARGET
-from opsconsole.source import IN_FLIGHT, Event, HostRow, JobRow, OutputLines, TargetRow
+from opsconsole.source import IN_FLIGHT, Event, HostRow, JobRow, OutcomeCount, OutputLines, TargetRow
 
 NOW = 1_790_000_000.0
 
@@ -36,6 +36,7 @@ class MemorySource:
         self.runs: list[tuple[str, tuple[str, ...], bool]] = []
         self.cancelled: list[str] = []
         self.failure: Exception | None = None
+        self.outcome_rows: list[OutcomeCount] = []
         self.listening = asyncio.Event()
         self._queues: list[asyncio.Queue[Sequence[Event]]] = []
 
@@ -50,6 +51,9 @@ class MemorySource:
 
     async def output(self, job: str, host: str) -> Sequence[OutputLines]:
         return list(self.records.get((job, host), ()))
+
+    async def outcomes(self, since: float) -> Sequence[OutcomeCount]:
+        return list(self.outcome_rows)
 
     async def events(self) -> AsyncIterator[Sequence[Event]]:
         queue: asyncio.Queue[Sequence[Event]] = asyncio.Queue()
