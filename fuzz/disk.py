@@ -90,7 +90,8 @@ def _starts(order: list[int]) -> list[int]:
 def spool(random: Random) -> None:
     """Any region: blocks whose output is in the file, in order, never more than was there."""
     region = bytes_like(random, _SPOOLS)
-    geometry = s.Geometry(random.randrange(5), random.randrange(5))
+    tail = random.randrange(5)
+    geometry = s.Geometry(random.randrange(5), tail, random.randrange(tail + 1))
     blocks = s.collect(geometry, region)
     assert [block.index for block in blocks] == sorted(block.index for block in blocks)
     head, tail = s.split_ends(geometry, blocks)
