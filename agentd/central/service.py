@@ -25,6 +25,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from agentd.bus import LIVE, REPORTS, Bus, Delivery
 from agentd.central.audit import act_entry, roster_entry
 from agentd.central.blobs import Blobs
@@ -41,12 +43,14 @@ from agentd.central.rounds import Ask, Rounds, exit_process
 from agentd.central.schedules import load_schedules
 from agentd.central.strange import StrangeResults
 from agentd.central.trust import RosterBook, pack_signed
+from agentd.central.views import job_view
 from agentd.central.waiting import Waiter, Waiters
 from agentd.central.writes import decision_ops, job_ops
 from agentd.store.ops import InsertAudit, InsertRoster, Op, RevokeHost, TouchHosts
 from agentd.store.store import Store
 from libstaragent import codes
 from libstaragent.errors import StarAgentError
+from libstaragent.model.api import JobView
 from libstaragent.protocol import trunk as t
 from libstaragent.roles.central import CentralCore
 from libstaragent.roles.central_state import Decision, Job
@@ -333,6 +337,17 @@ class Central:
         """A job that is in memory, and on disk."""
         turn = self._rounds.present
         return None if turn is not None and job_id in turn.fresh else self.core.jobs.get(job_id)
+
+    def has_ended(self, job: Job) -> bool:
+        """Whether the end of a job in memory is on disk: until then its results cannot be read."""
+        turn = self._rounds.present
+        ending = turn is not None and any(job in unit.decision.finished for unit in turn.units)
+        return job.ended_at is not None and not ending
+
+    def view(self, job: Job) -> JobView:
+        """A job in memory as the API shows it: ended only once that is on disk, so that who reads on finds results."""
+        view = job_view(job)
+        return view if self.has_ended(job) else msgspec.structs.replace(view, finished_ms=None)
 
     async def recall(self, job_id: str) -> Job | None:
         """A job of this fleet, brought back into memory if it is not there; None where there is none."""

@@ -17,7 +17,6 @@ from agentd.central.api.call import Call, Stream
 from agentd.central.history import History
 from agentd.central.hub import BATCH_SECONDS, Hub, Subscription
 from agentd.central.service import Central
-from agentd.central.views import job_view
 from libstaragent import codes
 from libstaragent.model.api import Event, EventBatch, JobChanged
 from libstaragent.model.ids import is_ulid
@@ -51,9 +50,9 @@ class EventsApi:
             raise codes.JOB_UNKNOWN.error(job_id[:100])
         subscription = self._hub.subscribe(job_id, output=call.number("output", 1, low=0, high=1) == 1)
         live = self._central.job(job_id)
-        view = await asyncio.to_thread(self._history.job_view, job_id) if live is None else job_view(live)
+        view = await asyncio.to_thread(self._history.job_view, job_id) if live is None else self._central.view(live)
         if view is not None and view.finished_ms is not None:
-            # Its reader need not wait for what will not come.
+            # Its reader need not wait for what will not come. An end that is still being written will come.
             subscription.offer(JobChanged(view))
         return self._stream(subscription, job=job_id)
 

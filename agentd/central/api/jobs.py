@@ -21,7 +21,7 @@ from agentd.central.api.call import Call, Reply, read_json
 from agentd.central.audit import Claim
 from agentd.central.history import History
 from agentd.central.service import Central
-from agentd.central.views import job_view, target_view, whole_result
+from agentd.central.views import target_view, whole_result
 from agentd.central.waiting import WAITED_TARGETS, Waiter
 from libstaragent import codes
 from libstaragent.model.api import JobAnswer, JobPage, OutputView, TargetView
@@ -75,15 +75,15 @@ class JobsApi:
         )
         call.let_go()
         if not wait:
-            return Reply(JobAnswer(job=job_view(job)), status=202 if job.open else 200)
+            return Reply(JobAnswer(job=self._central.view(job)), status=202 if job.open else 200)
         if waiter is not None:
             try:
                 ended = await waiter.ended(wait)
             finally:
                 self._central.waiters.leave(job, waiter)
             if not ended:
-                return Reply(JobAnswer(job=job_view(job)), status=202)
-        return Reply(JobAnswer(job=job_view(job), targets=await self._results(job, waiter)))
+                return Reply(JobAnswer(job=self._central.view(job)), status=202)
+        return Reply(JobAnswer(job=self._central.view(job), targets=await self._results(job, waiter)))
 
     async def cancel(self, call: Call) -> Reply:
         """POST /v1/jobs/{id}/cancel"""
@@ -108,7 +108,7 @@ class JobsApi:
         if act.job != call.part("id"):
             raise codes.REQUEST_MALFORMED.error("the path names another job than the envelope")
         job = await self._central.cancel(signed, source=call.address)
-        return Reply(JobAnswer(job=job_view(job)), status=202 if job.open else 200)
+        return Reply(JobAnswer(job=self._central.view(job)), status=202 if job.open else 200)
 
     async def listed(self, call: Call) -> Reply:
         """GET /v1/jobs"""
@@ -118,14 +118,14 @@ class JobsApi:
             self._history.job_views, limit=limit, before=before, operator=call.text("operator") or None
         )
         live = (self._central.job(view.id) for view in views)
-        jobs = tuple(view if job is None else job_view(job) for view, job in zip(views, live, strict=True))
+        jobs = tuple(view if job is None else self._central.view(job) for view, job in zip(views, live, strict=True))
         return Reply(JobPage(jobs=jobs, next=jobs[-1].id if len(jobs) == limit else None))
 
     async def one(self, call: Call) -> Reply:
         """GET /v1/jobs/{id}"""
         job_id = _job_id(call)
         job = self._central.job(job_id)
-        view = await asyncio.to_thread(self._history.job_view, job_id) if job is None else job_view(job)
+        view = await asyncio.to_thread(self._history.job_view, job_id) if job is None else self._central.view(job)
         if view is None:
             raise codes.JOB_UNKNOWN.error(job_id)
         return Reply(view)
