@@ -89,7 +89,7 @@ class Flight:
                 failures.append(error)
                 raise
 
-        threads = [threading.Thread(target=work) for _ in range(SENDERS)]
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(SENDERS)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -84,23 +84,17 @@ class Host:
     def kill_keeper(self) -> bool:
         """`kill -9` of the keeper alone: the agent becomes the keeper."""
         with self.lock:
-            agent = self._agent()
             if not self._kill_keeper():
                 return False
-            if agent is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    self._adopt(agent)
+            self._adopt_orphan()
             return True
 
     def kill_all(self) -> bool:
         """`kill -9` of keeper and agent: what a service manager, or the loss of power, does."""
         with self.lock:
-            agent = self._agent()
             if not self._kill_keeper():
                 return False
-            if agent is not None and _kill(agent):
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(agent, os.WNOHANG)
+            self._kill_orphans()
             return True
 
     def turn_off(self) -> bool:
@@ -123,12 +117,12 @@ class Host:
         """SIGTERM, and wait."""
         with self.lock:
             self.wanted = False
-            if self._handle is None or _is_gone(self._handle, 0):
-                return
-            signal.pidfd_send_signal(self._handle, signal.SIGTERM)
-            if not _is_gone(self._handle, GONE_WITHIN_SECONDS):
-                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+            if self._handle is not None and not _is_gone(self._handle, 0):
+                signal.pidfd_send_signal(self._handle, signal.SIGTERM)
+                if not _is_gone(self._handle, GONE_WITHIN_SECONDS):
+                    signal.pidfd_send_signal(self._handle, signal.SIGKILL)
             self._reap()
+            self._kill_orphans()
 
     @property
     def keeper_pid(self) -> int:
@@ -150,7 +144,7 @@ class Host:
         if self._handle is not None and not _is_gone(self._handle, 0):
             return
         self._reap()
-        if not self.wanted:
+        if not self.wanted or self._adopt_orphan():
             return
         with open(self._log, "ab") as log:
             command = [sys.executable, "-m", "agentd", "agent", "--state", str(self.state)]
@@ -161,6 +155,30 @@ class Host:
             process.returncode = 0
         self.starts += 1
         self._adopt(process.pid)
+
+    def _orphans(self) -> list[int]:
+        """Agents of this host that live on without their keeper, and are our children now."""
+        found: list[int] = []
+        for child in psutil.Process().children():
+            with contextlib.suppress(psutil.Error, ProcessLookupError):
+                ours = child.pid != self._pid and child.cmdline()[-1:] == [str(self.state)]
+                if ours and os.getsid(child.pid) == os.getsid(0) and child.status() != psutil.STATUS_ZOMBIE:
+                    found.append(child.pid)
+        return found
+
+    def _adopt_orphan(self) -> bool:
+        """Look after an agent that becomes the keeper, as it is the host's main process now."""
+        for pid in self._orphans():
+            with contextlib.suppress(ProcessLookupError):
+                self._adopt(pid)
+                return True
+        return False
+
+    def _kill_orphans(self) -> None:
+        for pid in self._orphans():
+            if _kill(pid):
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
 
     def _adopt(self, pid: int) -> None:
         handle = os.pidfd_open(pid)
