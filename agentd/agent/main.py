@@ -7,7 +7,6 @@ from __future__ import annotations
 __all__ = ("run",)
 
 import random
-import sys
 from pathlib import Path
 
 from agentd.agent import facts
@@ -19,6 +18,7 @@ from agentd.agent.spools import KeptLimits, Spools
 from agentd.agent.state import AgentState
 from agentd.agent.verifier import HostVerifier
 from agentd.agent.veto import SYSTEM_VETO, Vetoes
+from agentd.keeper.log import say
 from libstaragent.model.host import HostFacts
 from libstaragent.roles.agent import AgentCore
 from libstaragent.security.authority import terminal_state
@@ -32,11 +32,11 @@ def run(directory: Path) -> None:
     """
     state = AgentState(directory)
     identity = state.identity()
-    journal = JournalFile(state.journal, log=_log)
+    journal = JournalFile(state.journal, log=say)
     own_facts = facts.facts()
     addresses = facts.addresses(identity.room_address.rpartition(":")[0].strip("[]"))
     nonce = facts.boot_nonce()
-    veto = Vetoes((SYSTEM_VETO, directory / "veto.toml"), log=_log)
+    veto = Vetoes((SYSTEM_VETO, directory / "veto.toml"), log=say)
     verifier = HostVerifier(
         identity,
         state.roster(),
@@ -71,14 +71,9 @@ def run(directory: Path) -> None:
         state=state,
         identity=identity,
         journal=journal,
-        renewal=Renewal(state, identity, log=_log),
+        renewal=Renewal(state, identity, log=say),
         spools=Spools(running=state.spool, kept=state.kept, limits=KeptLimits.from_environment()),
         drafts=drafts,
         random=random.random,
-        log=_log,
+        log=say,
     ).run()
-
-
-def _log(text: str) -> None:
-    sys.stderr.write(f"agentd: {text}\n")
-    sys.stderr.flush()

@@ -10,6 +10,7 @@ found in its old place after a crash is moved again.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 
@@ -37,14 +38,17 @@ class KeptSpools:
         os.makedirs(folder, mode=0o700, exist_ok=True)
 
     def take(self, path: str, job: str) -> None:
-        """Keep the spool at `path`; that it is gone is as good."""
+        """Keep the spool at `path`; that it is gone is as good. What cannot be kept goes: a full disk, or a folder that
+        somebody took away, must not end the keeper and with it all that runs.
+        """
         try:
             if os.stat(path).st_size > HEADER_SIZE:
                 os.rename(path, os.path.join(self._folder, job))
-            else:
-                os.unlink(path)
-        except FileNotFoundError:
-            return
+                return
+        except OSError:
+            pass
+        with contextlib.suppress(OSError):
+            os.unlink(path)
 
     def made_room(self, make: Callable[[], T]) -> T:
         """What `make` makes; where the disk has no room for it, the oldest kept spools go and it is tried once more.
@@ -59,8 +63,13 @@ class KeptSpools:
         return make()
 
     def _give_up(self) -> bool:
-        with os.scandir(self._folder) as entries:
-            oldest = sorted((entry.stat(follow_symlinks=False).st_mtime_ns, entry.path) for entry in entries)
-        for _, path in oldest[:GIVEN_UP_AT_ONCE]:
-            os.unlink(path)
-        return bool(oldest)
+        found: list[tuple[int, str]] = []
+        with contextlib.suppress(OSError), os.scandir(self._folder) as entries:
+            for entry in entries:
+                # The agent lets go of some at the same time.
+                with contextlib.suppress(FileNotFoundError):
+                    found.append((entry.stat(follow_symlinks=False).st_mtime_ns, entry.path))
+        for _, path in sorted(found)[:GIVEN_UP_AT_ONCE]:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        return bool(found)

@@ -17,6 +17,7 @@ import signal
 import sys
 import time
 
+from agentd.keeper.log import say
 from agentd.keeper.shell import KeeperShell
 from libstaragent.codes import KEEPER_RUNNING
 from libstaragent.roles.keeper_summary import Usage
@@ -117,8 +118,12 @@ def _lock(path: str) -> int:
             holder = os.read(descriptor, 32).decode("ascii", "replace").strip()
             os.close(descriptor)
             raise KEEPER_RUNNING.error(f"process {holder or 'unknown'} holds {path}") from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        except OSError:
+            # Who holds it is for people. A full disk must not keep the host out of reach.
+            pass
         return descriptor
 
 
@@ -180,8 +185,6 @@ class _Agent:
             return
         self.deadline = None
         self._started_at = now
-        sys.stdout.flush()
-        sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
             _be_agent(self._start)
@@ -197,8 +200,7 @@ class _Agent:
         if not self._stopping:
             code = os.waitstatus_to_exitcode(status)
             how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
-            sys.stderr.write(f"agentd: the agent {how}; started again in {self._pause:.1f} s\n")
-            sys.stderr.flush()
+            say(f"the agent {how}; started again in {self._pause:.1f} s")
         self._pause = min(RESTART_MAX, self._pause * 2)
 
     def stop(self, now: float) -> None:
@@ -233,6 +235,11 @@ def _be_agent(start: Callable[[], None]) -> None:
 
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except OSError:
+            # Its last words are lost; the child must not go on as a second keeper over that.
+            pass
+        finally:
+            os._exit(status)

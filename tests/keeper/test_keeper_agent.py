@@ -21,9 +21,9 @@ raise SystemExit(run({state!r}, agent))
 """
 
 
-def start(state: Path, body: str) -> subprocess.Popen:
+def start(state: Path, body: str, log: object = None) -> subprocess.Popen:
     code = PARENT.format(body=body, state=str(state))
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, bufsize=0, cwd=REPOSITORY)
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=log, bufsize=0, cwd=REPOSITORY)
 
 
 def line(keeper: subprocess.Popen) -> list[int]:
@@ -54,6 +54,18 @@ def test_an_agent_that_dies_is_started_again_and_inherits_nothing_of_the_keeper(
     finally:
         assert finish(keeper) == 0
     assert not Path(f"/proc/{second}").exists()
+
+
+def test_a_log_that_cannot_be_written_ends_nobody(tmp_path):
+    with open("/dev/full", "wb") as full:
+        keeper = start(tmp_path / "state", "signal.pause()", log=full)
+    try:
+        first, _ = line(keeper)
+        os.kill(first, signal.SIGKILL)
+        second, _ = line(keeper)
+        assert second != first
+    finally:
+        assert finish(keeper) == 0
 
 
 def test_an_agent_that_ignores_term_does_not_keep_the_keeper_from_leaving(tmp_path):
@@ -117,7 +129,8 @@ print(*sorted(set(sys.modules) - before))
     ours = {name for name in loaded if name.partition(".")[0] in ("agentd", "libstaragent", "opsconsole", "p2p")}
     assert ours == {
         *("agentd", "agentd.keeper", "agentd.keeper.cgroups", "agentd.keeper.command", "agentd.keeper.link"),
-        *("agentd.keeper.main", "agentd.keeper.processes", "agentd.keeper.shell", "agentd.keeper.spawn"),
+        *("agentd.keeper.log", "agentd.keeper.main", "agentd.keeper.processes", "agentd.keeper.shell"),
+        *("agentd.keeper.spawn",),
         *("agentd.keeper.spoolfile", "libstaragent", "libstaragent.codes", "libstaragent.errors"),
         "libstaragent.codes.executor",
         *(

@@ -263,3 +263,14 @@ def test_a_command_is_not_spared_by_the_oom_killer_because_the_agent_is(start_ke
     job = new_job()
     keeper.link.run(job, ["cat", "/proc/self/oom_score_adj"])
     assert keeper.output(job) == b"0\n"
+
+
+def test_a_result_that_cannot_be_kept_for_later_goes_and_the_keeper_stays(keeper, new_job):
+    first, second = new_job(), new_job()
+    keeper.link.run(first, ["echo", "kept"])
+    (keeper.state / "kept").rmdir()
+    (keeper.state / "kept").write_text("no folder")
+    keeper.link.send(op="forget", job=first)
+    assert first not in keeper.link.hello()
+    assert not os.path.exists(keeper.spool(first))
+    assert keeper.link.run(second, ["true"])["state"] == "ok"
