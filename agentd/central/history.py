@@ -139,13 +139,13 @@ class History:
         """The newest firing's job."""
         return self._read.last_firing(schedule)
 
-    def endings(self, job_id: str) -> list[tuple[str, str, int]]:
-        """How the targets of a job ended, amendments last: agent, state, and when by the host's clock."""
+    def endings(self, job_id: str) -> list[tuple[str, str, int, str | None]]:
+        """How the targets of a job ended, amendments last: agent, state, when by the host's clock, and the code."""
         rows: list[InsertTarget] = []
         while page := self._read.targets(job_id, limit=RESTORE_PAGE, after=rows[-1].agent if rows else ""):
             rows.extend(page)
         rows.extend(self._read.amendments(job_id))
-        return [(row.agent, row.state, row.finished_ms or row.received_ms) for row in rows]
+        return [(row.agent, row.state, row.finished_ms or row.received_ms, row.code) for row in rows]
 
     def _amended(self, job_id: str) -> dict[str, list[InsertTarget]]:
         found: dict[str, list[InsertTarget]] = {}

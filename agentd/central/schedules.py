@@ -24,11 +24,11 @@ def load_schedules(book: ScheduleBook, history: History) -> None:
     """Put into `book` all that the store says of schedules."""
     for job, endings in _acts(history):
         book.took(job)
-        for agent, state, at_ms in endings:
-            book.ended(job, agent, state, at_ms)
+        for agent, state, at_ms, code in endings:
+            book.ended(job, agent, state, at_ms, code)
 
 
-def _acts(history: History) -> Iterator[tuple[Job, list[tuple[str, str, int]]]]:
+def _acts(history: History) -> Iterator[tuple[Job, list[tuple[str, str, int, str | None]]]]:
     for job_id in history.schedule_acts():
         found = history.job(job_id)
         if found is not None:
@@ -54,7 +54,7 @@ def schedule_view(kept: KeptSchedule, last: JobView | None, now_ms: int, known: 
         next_ms = next_after(kept.act.when, now_ms)
     except StarAgentError:
         next_ms = None
-    fires = any(state in ("kept", "waiting") for state in kept.states.values())
+    fires = any(state in ("kept", "unknown", "waiting") for state in kept.states.values())
     if next_ms is not None and (not fires or next_ms >= kept.act.until_ms):
         next_ms = None
     counts: dict[str, int] = {}
@@ -74,6 +74,7 @@ def schedule_view(kept: KeptSchedule, last: JobView | None, now_ms: int, known: 
         next_ms=next_ms,
         hosts=counts,
         states={kept.members[agent].name: state for agent, state in sorted(kept.states.items())},
+        codes={kept.members[agent].name: code for agent, code in sorted(kept.reasons.items())},
         members=tuple(present),
         last=last,
     )

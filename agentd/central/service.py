@@ -326,6 +326,7 @@ class Central:
             "passed_over": self._strange.passed_over,
             "asked_again": self.core.asked_again,
             "firings_refused": self.core.schedules.refused,
+            "firings_deferred": self.core.schedules.deferred,
         }
 
     @property

@@ -14,7 +14,17 @@ epoch; whoever hears of a firing checks `is_due_at` and `firing_id`, so nobody c
 
 from __future__ import annotations
 
-__all__ = ("AT_GRACE_MS", "LATE_MS", "check_when", "firing_id", "is_due_at", "latest_due", "next_after")
+__all__ = (
+    "AT_GRACE_MS",
+    "FIRINGS_MAX",
+    "LATE_MS",
+    "check_when",
+    "firing_id",
+    "is_due_at",
+    "latest_due",
+    "next_after",
+    "shortest_ms",
+)
 
 from hashlib import sha256
 
@@ -27,6 +37,11 @@ from libstaragent.security.acts import At, AtBoot, Cron, Every, When
 LATE_MS = 10_000
 # What is due once is done late rather than never, within the hour; later it is said to be missed.
 AT_GRACE_MS = 3_600_000
+# Firings that have no place in the store yet. A host that is cut off goes on for so many; then it rests rather than
+# take all places of what operators order (`agent.OPEN_MAX`).
+FIRINGS_MAX = 256
+# The least between two firings that cron's fields can name, and between two boots that do something.
+MINUTE_MS = 60_000
 
 
 def next_after(when: When, after_ms: int) -> int | None:
@@ -65,6 +80,11 @@ def is_due_at(when: When, at_ms: int) -> bool:
             return read_cron(when.fields, when.zone).is_due_at(at_ms)
         case AtBoot():
             return True
+
+
+def shortest_ms(when: When) -> int:
+    """The least time between two firings; of what is due once, that of cron."""
+    return when.every_ms if isinstance(when, Every) else MINUTE_MS
 
 
 def check_when(when: When) -> None:

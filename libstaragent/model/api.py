@@ -146,7 +146,8 @@ class ScheduleView(Struct, frozen=True, kw_only=True):
     Attributes:
         when: `at MS`, `every N s`, `cron FIELDS (ZONE)` or `at boot`; at_ms is the time of the first kind.
         live: whether it may still fire. next_ms: when, by central's clock; None for never, or where no clock tells.
-        hosts: how many hosts are waiting, kept, refused, paused, removed; states: the same by host.
+        hosts: how many hosts are waiting, kept, unknown, refused, paused, missing, removed; states: the same by host.
+        codes: of hosts that are unknown, refused or missing: why, where there is a code.
         members: the hosts that it was signed for and that are enrolled.
         last: the newest firing; None before the first.
     """
@@ -164,6 +165,7 @@ class ScheduleView(Struct, frozen=True, kw_only=True):
     hosts: dict[str, int]
     states: dict[str, str]
     members: tuple[Member, ...]
+    codes: dict[str, str] = {}
     last: JobView | None = None
 
 

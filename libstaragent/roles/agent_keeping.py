@@ -18,11 +18,12 @@ from collections.abc import Callable
 from libstaragent import codes
 from libstaragent.errors import Code
 from libstaragent.jobs.journal import Fired, Kept, Record, Removed, Rested, Taken
+from libstaragent.jobs.schedule import FIRINGS_MAX
 from libstaragent.model.result import TargetResult, failed_result
 from libstaragent.protocol import messages as m
 from libstaragent.roles.agent_effects import Effect, Log, Verifier
 from libstaragent.roles.agent_run import LocalRun
-from libstaragent.roles.agent_schedules import FIRINGS_MAX, AgentSchedules
+from libstaragent.roles.agent_schedules import AgentSchedules
 from libstaragent.security.acts import SCHEDULE_ACTS, PauseSchedule, Schedule, Unschedule
 from libstaragent.security.envelope import Envelope
 
@@ -63,7 +64,9 @@ class AgentKeeping:
         if job not in self.open:
             return
         if errno is not None:
-            self._finish(job, failed_result(job, "spawn_failed", codes.JOURNAL_FAILED.code, errno=errno), now)
+            # Only this process holds the id: the next one may be given the order before this word is heard.
+            failed = failed_result(job, "spawn_failed", codes.JOURNAL_FAILED.code, errno=errno, ran="maybe")
+            self._finish(job, failed, now)
             return
         self.schedules.note(record)
         self._finish(job, _done(job, now_ms), now)

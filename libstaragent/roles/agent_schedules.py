@@ -15,7 +15,7 @@ Not here: running (`agent`), the disk. Rules: what was signed is verified anew a
 
 from __future__ import annotations
 
-__all__ = ("FIRINGS_MAX", "SCHEDULES_MAX", "AgentSchedules", "Firing")
+__all__ = ("SCHEDULES_MAX", "AgentSchedules", "Firing")
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 
 # A host's crontab has some tens of lines; each costs an envelope of memory, and a look when it is due.
 SCHEDULES_MAX = 64
-# Firings that have no place in the store yet. A host that is cut off goes on for so many; then it rests rather than
-# take all places of what operators order (`agent.OPEN_MAX`).
-FIRINGS_MAX = 256
 
 
 class Firing(Struct, frozen=True):

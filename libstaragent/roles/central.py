@@ -233,7 +233,7 @@ class CentralCore(CentralPlans):
             job = self.jobs.get(entry.job)
             if job is not None:
                 at_ms = entry.result.finished_ms or entry.received_ms
-                self.schedules.ended(job, entry.agent, entry.result.state, at_ms)
+                self.schedules.ended(job, entry.agent, entry.result.state, at_ms, entry.result.code)
         for job in decision.finished:
             self._remember(job)
         self._go_on(decision)
@@ -257,6 +257,7 @@ class CentralCore(CentralPlans):
                 job.cancel = None
         for job in decision.new_jobs:
             self.jobs.pop(job.id, None)
+            self.schedules.undone(job, decision.now_ms)
 
     # Inside --------------------------------------------------------------------------------------------------------
 
@@ -307,6 +308,8 @@ class CentralCore(CentralPlans):
         if job is None:
             if not report.new:
                 decision.strange.append(report)
+                return
+            if not self.schedules.may_claim(report, now_ms):
                 return
             job = self.schedules.believed(report, now_ms)
             if job is not None:

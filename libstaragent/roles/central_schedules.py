@@ -5,13 +5,16 @@ it away, and from how their targets ended. A host's state:
 
     waiting   the job that brings it has no end there yet
     kept      it ended `ok`
-    refused   it ended otherwise
+    unknown   it ended, and nobody can say whether the host keeps it: `agent_lost`, `interrupted`, a disk that failed
+    refused   it ended otherwise: the host does not keep it
     paused    a pause ended `ok`, and nobody has ordered it to go on since
+    missing   the host was to let it rest or go on, and said that it keeps no such schedule
     removed   a removal ended `ok`
 
 A firing is a job of the hosts that are kept, or may be, at its time. So one that is cut off is in it, and is
 `agent_lost` at the deadline until it tells. What a host says of a firing is believed if the id is the one that the
-schedule and the time give, if the schedule is due then, and if the host is in it: no host can write into other jobs.
+schedule and the time give, if it can have fired then (`firing_claims`), and if the host is in it and has not said that
+it took it away before: no host can write into other jobs, nor make jobs without end.
 
 Not here: jobs (`central`). Times are ms since the epoch; those of pauses and removals are the hosts' own, as are those
 of firings.
@@ -27,11 +30,12 @@ from msgspec.structs import replace
 
 from libstaragent import codes
 from libstaragent.errors import StarAgentError
-from libstaragent.jobs.schedule import AT_GRACE_MS, check_when, firing_id, is_due_at
+from libstaragent.jobs.schedule import AT_GRACE_MS, check_when, firing_id
 from libstaragent.jobs.states import is_terminal
 from libstaragent.model.ids import is_ulid, ulid_time_ms
 from libstaragent.protocol import trunk as t
 from libstaragent.roles.central_state import GRACE_MS, Job
+from libstaragent.roles.firing_claims import FiringClaims, is_plausible
 from libstaragent.security.acts import (
     Act,
     At,
@@ -48,12 +52,19 @@ from libstaragent.security.signed import Signed
 
 # How long after its time a host may tell of a firing before it is given up: its own lateness and a reconnect.
 TOLD_WITHIN_MS = 60_000
+# How the job that brings a schedule may end where it may be kept all the same.
+_UNKNOWN_ENDS = ("agent_lost", "interrupted")
+# In which a host may fire, as far as is known; those in which it may have until it said otherwise.
+_FIRING = ("waiting", "kept", "unknown")
+_FIRED_BEFORE = ("paused", "missing", "removed")
 
 
 class KeptSchedule:
-    """One schedule. `states` has a state a host; `since` when it last changed, by the host's clock."""
+    """One schedule. `states` has a state a host; `since` when it last changed, by the host's clock; `reasons` the code
+    of what is refused or missing.
+    """
 
-    __slots__ = ("envelope", "id", "members", "name", "operator", "signed", "since", "states")
+    __slots__ = ("claims", "envelope", "id", "members", "name", "operator", "reasons", "signed", "since", "states")
 
     def __init__(self, envelope: Envelope, signed: Signed, members: Mapping[str, Member]) -> None:
         assert isinstance(envelope.act, Schedule)
@@ -65,6 +76,8 @@ class KeptSchedule:
         self.members = dict(members)
         self.states: dict[str, str] = dict.fromkeys(self.members, "waiting")
         self.since: dict[str, int] = dict.fromkeys(self.members, 0)
+        self.reasons: dict[str, str] = {}
+        self.claims = FiringClaims(self.act)
 
     @property
     def act(self) -> Schedule:
@@ -72,33 +85,45 @@ class KeptSchedule:
         assert isinstance(self.envelope.act, Schedule)
         return self.envelope.act
 
-    def move(self, agent: str, state: str, at_ms: int) -> None:
+    def move(self, agent: str, state: str, at_ms: int, reason: str = "") -> None:
         """Put one host into another state. What is removed or refused stays so."""
         before = self.states.get(agent)
         if before is None or before == "removed" or (before == "refused" and state != "kept"):
             return
         self.states[agent], self.since[agent] = state, at_ms
+        self.reasons.pop(agent, None)
+        if reason:
+            self.reasons[agent] = reason
 
     def is_live(self, now_ms: int) -> bool:
         """Whether it may still fire anywhere."""
-        return now_ms < self.act.until_ms and any(state not in ("removed", "refused") for state in self.states.values())
+        over = ("missing", "refused", "removed")
+        return now_ms < self.act.until_ms and any(state not in over for state in self.states.values())
 
     def fires_on(self, agent: str, at_ms: int) -> bool:
         """Whether it may fire there at `at_ms`, as far as is known."""
         state = self.states.get(agent)
-        return state in ("kept", "waiting") or (state in ("paused", "removed") and at_ms < self.since[agent])
+        return state in _FIRING or (state in _FIRED_BEFORE and at_ms < self.since[agent])
+
+    def is_gone_from(self, agent: str, at_ms: int) -> bool:
+        """Whether the host itself had said before that it is not there any more; clocks may have been set since."""
+        return self.states.get(agent) in ("missing", "removed") and at_ms > self.since[agent] + MAX_SKEW_MS
 
 
 class ScheduleBook:
     """See the module.
 
     Attributes:
-        refused: firings that were not believed.
+        refused: firings that were not believed. deferred: those that were not answered, being more than a host may
+            have.
     """
 
     def __init__(self) -> None:
         self._schedules: dict[str, KeptSchedule] = {}
+        # Firings that are on their way to the store, and who told of them first.
+        self._claimed: dict[str, tuple[KeptSchedule, str]] = {}
         self.refused = 0
+        self.deferred = 0
 
     def get(self, schedule: str) -> KeptSchedule | None:
         """The schedule with this id."""
@@ -137,6 +162,7 @@ class ScheduleBook:
 
     def took(self, job: Job) -> None:
         """A job is in the store: it may bring a schedule, or let one go on."""
+        self._claimed.pop(job.id, None)
         act = job.envelope.act
         if isinstance(act, Schedule):
             self._schedules.setdefault(job.id, KeptSchedule(job.envelope, job.signed, job.members))
@@ -147,28 +173,50 @@ class ScheduleBook:
                 if kept is not None and kept.states.get(agent) == "paused":
                     kept.move(agent, "kept", 0)
 
-    def ended(self, job: Job, agent: str, state: str, at_ms: int) -> None:
+    def undone(self, job: Job, now_ms: int) -> None:
+        """A job could not be written."""
+        claimed = self._claimed.pop(job.id, None)
+        if claimed is not None:
+            kept, agent = claimed
+            kept.claims.give_back(agent, now_ms)
+
+    def ended(self, job: Job, agent: str, state: str, at_ms: int, code: str | None = None) -> None:
         """A target of a job is in the store."""
         act = job.envelope.act
         if isinstance(act, Schedule):
             kept = self._schedules.get(job.id)
-            if kept is not None and kept.states.get(agent) in ("waiting", "refused"):
-                kept.move(agent, "kept" if state == "ok" else "refused", at_ms)
-        elif isinstance(act, Unschedule | PauseSchedule) and state == "ok":
+            if kept is not None and kept.states.get(agent) in ("waiting", "unknown", "refused"):
+                unknown = state in _UNKNOWN_ENDS or code == codes.JOURNAL_FAILED.code
+                after = "kept" if state == "ok" else "unknown" if unknown else "refused"
+                kept.move(agent, after, at_ms, code or "")
+        elif isinstance(act, Unschedule | PauseSchedule):
             kept = self._schedules.get(act.schedule)
             if kept is None:
                 return
-            if isinstance(act, Unschedule):
+            if state == "ok" and isinstance(act, Unschedule):
                 kept.move(agent, "removed", at_ms)
-            elif act.paused:
+            elif state == "ok" and act.paused:  # type: ignore[union-attr]
                 kept.move(agent, "paused", at_ms)
+            elif state != "ok" and code == codes.SCHEDULE_NOT_KEPT.code:
+                kept.move(agent, "missing", at_ms, codes.SCHEDULE_NOT_KEPT.code)
 
     # Firings -------------------------------------------------------------------------------------------------------
 
+    def may_claim(self, report: t.FiringBegan, now_ms: int) -> bool:
+        """Whether the host may have one more firing made a job now; where not, it is to say so again later."""
+        kept = self._schedules.get(report.schedule)
+        holds = kept is None or report.agent not in kept.members or kept.claims.left(report.agent, now_ms) > 0
+        self.deferred += not holds
+        return holds
+
     def believed(self, report: t.FiringBegan, now_ms: int) -> Job | None:
-        """The job that a firing is; None where it is not to be believed, which is counted."""
+        """The job that a firing is, to be written; None where it is not to be believed, which is counted."""
         job = self._job_of(report, now_ms)
         self.refused += job is None
+        if job is not None:
+            kept = self._schedules[report.schedule]
+            kept.claims.take(report.agent, now_ms)
+            self._claimed[job.id] = (kept, report.agent)
         return job
 
     def _job_of(self, report: t.FiringBegan, now_ms: int) -> Job | None:
@@ -177,11 +225,11 @@ class ScheduleBook:
             return None
         act = kept.act
         at_boot = isinstance(act.when, AtBoot)
-        if at_boot != bool(report.boot) or not 0 <= report.at_ms < min(act.until_ms, now_ms + MAX_SKEW_MS):
+        if at_boot != bool(report.boot) or kept.is_gone_from(report.agent, report.at_ms):
             return None
         own = (report.agent, report.boot) if at_boot else ("", "")
         try:
-            if not is_due_at(act.when, report.at_ms):
+            if not is_plausible(kept.envelope, report.at_ms, now_ms):
                 return None
         except StarAgentError:
             return None

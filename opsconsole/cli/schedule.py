@@ -110,7 +110,8 @@ async def _show(fleet: Fleet, options: Namespace) -> int:
         ("last", last),
     ):
         sys.stdout.write(f"{name + ':':<11}{safe(text)}\n")
-    sys.stdout.write("\n" + table(("HOST", "STATE"), sorted(view.states.items())))
+    rows = [(host, state, view.codes.get(host, "")) for host, state in sorted(view.states.items())]
+    sys.stdout.write("\n" + table(("HOST", "STATE", "WHY"), rows))
     return 0
 
 
