@@ -80,6 +80,13 @@ SCHEDULES_FULL = Code(
     "the host keeps as many schedules as it takes",
     "Remove some with `opsconsole schedule remove`.",
 )
+REFUSALS_FULL = Code(
+    "SA-5580",
+    "refusals_full",
+    "this host refused so many orders lately that it does not remember this one; it did not run",
+    "Somebody sends without end what may not be done here: `opsconsole audit list --denied` shows who. What the audit "
+    "does not show came from the control plane itself: look at that machine.",
+)
 ACT_UNSUPPORTED = Code(
     "SA-5601",
     "act_unsupported",

@@ -57,7 +57,7 @@ from libstaragent.roles.agent_files import Pulls
 from libstaragent.roles.agent_heads import heads_result
 from libstaragent.roles.agent_keeping import AgentKeeping, counts_until
 from libstaragent.roles.agent_rosters import RosterIntake
-from libstaragent.roles.agent_run import LocalRun, keeper_spec, recovered, result_of
+from libstaragent.roles.agent_run import LocalRun, ids_lost, keeper_spec, recovered, result_of
 from libstaragent.roles.agent_spools import SpoolReads
 from libstaragent.roles.refusals import LONGEST_LIFE_MS, Refusals, refused_until
 from libstaragent.security.acts import SCHEDULE_ACTS, Cancel, Exec, Fetch, Put, ReadHeads
@@ -179,7 +179,9 @@ class AgentCore(AgentKeeping):
                 self._report(run, now)
         self.pulls.tick(now)
         while self._expiring and self._verifier.may_forget(self._expiring[0][0]):
-            self._done.pop(heappop(self._expiring)[1], None)
+            job = heappop(self._expiring)[1]
+            self._done.pop(job, None)
+            self._refusals.forget(job)
 
     # The disk ------------------------------------------------------------------------------------------------------
 
@@ -271,7 +273,7 @@ class AgentCore(AgentKeeping):
             if job in known or run.state not in ("starting", "running"):
                 continue
             if run.doubtful:
-                self._finish(job, _ids_lost(job), now)
+                self._finish(job, ids_lost(job), now)
             elif run.envelope is None:
                 self._finish(job, failed_result(job, "interrupted", codes.NEVER_STARTED.code), now)
             elif run.cancelled:
@@ -420,7 +422,7 @@ class AgentCore(AgentKeeping):
             self._refuse(result, refused_until(message.signed, job, error.code, now_ms))
             return
         if envelope.issued <= self._floor_ms and envelope.boot_nonce is None:
-            self._say(m.Result(_ids_lost(job)))
+            self._say(m.Result(ids_lost(job)))
             return
         if len(self.open) >= OPEN_MAX:
             busy = failed_result(job, "spawn_failed", codes.AGENT_BUSY.code, f"{OPEN_MAX} are open")
@@ -438,8 +440,8 @@ class AgentCore(AgentKeeping):
 
     def _refuse(self, result: TargetResult, until_ms: int | None) -> None:
         """Say no, for good: where the same order could hold when it comes again, its id counts from now on."""
-        if until_ms is None:
-            self._say(m.Result(result))
+        if until_ms is None or not self._refusals.has_place(result.code):
+            self._say(m.Result(result if until_ms is None else self._refusals.pass_over(result, self.effects)))
             return
         self._remember(result.job, until_ms)
         self._refusals.add(result)
@@ -593,7 +595,3 @@ class AgentCore(AgentKeeping):
             return False
         self.connection.send(message)
         return True
-
-
-def _ids_lost(job: str) -> TargetResult:
-    return TargetResult(job=job, state="interrupted", code=codes.IDS_LOST.code, ran="maybe")

@@ -4,11 +4,12 @@ result.
 
 from __future__ import annotations
 
-__all__ = ("LocalRun", "keeper_spec", "recovered", "result_of")
+__all__ = ("LocalRun", "ids_lost", "keeper_spec", "recovered", "result_of")
 
 from binascii import b2a_base64
 from typing import Any
 
+from libstaragent import codes
 from libstaragent.errors import StarAgentError
 from libstaragent.jobs.journal import Taken
 from libstaragent.jobs.spool import BLOCK_SIZE
@@ -198,3 +199,8 @@ def _output_bytes(data: bytes) -> int:
 
 def _digest(text: str | None) -> bytes | None:
     return bytes.fromhex(text) if text else None
+
+
+def ids_lost(job: str) -> TargetResult:
+    """Of an order that a damaged journal may have had."""
+    return TargetResult(job=job, state="interrupted", code=codes.IDS_LOST.code, ran="maybe")

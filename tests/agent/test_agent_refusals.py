@@ -21,8 +21,15 @@ from libstaragent.model.result import TargetResult
 from libstaragent.protocol import messages as m
 from libstaragent.protocol.connection import ROOM, Connection
 from libstaragent.roles.agent import AgentCore
-from libstaragent.roles.agent_effects import Persist, ToKeeper
-from libstaragent.roles.refusals import LONGEST_LIFE_MS, REFUSALS_MAX, Refusals, refused_until
+from libstaragent.roles.agent_effects import Log, Persist, ToKeeper
+from libstaragent.roles.refusals import (
+    LONGEST_LIFE_MS,
+    REFUSALS_MAX,
+    REFUSED_IDS_MAX,
+    STRANGERS_IDS_MAX,
+    Refusals,
+    refused_until,
+)
 from libstaragent.security.acts import Envelope, Exec, Member, TargetList
 from libstaragent.security.authority import terminal_state
 from libstaragent.security.envelope import sign
@@ -110,6 +117,7 @@ class Host:
         self.errno: int | None = None
         self.spawned: list[Any] = []
         self.results: list[TargetResult] = []
+        self.logged: list[Code] = []
         self.new_room()
 
     def new_room(self) -> None:
@@ -136,6 +144,8 @@ class Host:
                     self.core.persisted(effect.token, self.errno, now=0.0)
                 elif isinstance(effect, ToKeeper):
                     self.spawned.append(effect.request)
+                elif isinstance(effect, Log):
+                    self.logged.append(effect.code)
         self.results += self.told()
 
     def told(self) -> list[TargetResult]:
@@ -225,3 +235,60 @@ def test_words_are_kept_up_to_a_number_and_their_ids_beyond_it() -> None:
     host = Host(records)
     host.hear(m.Run("0", order().signed, None, 0))
     assert host.results[-1].code == codes.RESULT_GONE.code and host.spawned == []
+
+
+def test_a_room_that_makes_up_strangers_without_end_fills_neither_the_disk_nor_the_memory_of_a_host() -> None:
+    host = Host()
+    flood = [
+        order(b"x" * 32, "eve", id=new_ulid(NOW_MS, number.to_bytes(10))) for number in range(STRANGERS_IDS_MAX + 50)
+    ]
+    for _ in range(2):
+        for asked in flood:
+            host.hear(asked)
+    said = {result.job: (result.state, result.code, result.ran) for result in host.results}
+    kept, beyond = flood[:STRANGERS_IDS_MAX], flood[STRANGERS_IDS_MAX:]
+    assert {said[asked.job] for asked in kept} == {("bad_signature", codes.SIGNER_UNKNOWN.code, "no")}
+    assert {said[asked.job] for asked in beyond} == {("bad_signature", codes.SIGNER_UNKNOWN.code, "maybe")}
+    assert [type(record) for record in host.disk] == [Refused] * STRANGERS_IDS_MAX
+    assert set(host.logged) == {codes.REFUSALS_FULL} and len(host.logged) == 2 * len(beyond)
+    # What the roster's own operators may not do is remembered all the same, and what they may do runs.
+    host.hear(order())
+    host.hear(order(KIM, "kim", id=new_ulid(NOW_MS, b"abcdefghij")))
+    assert host.results[-1].ran == "no" and [request["op"] for request in host.spawned] == ["spawn"]
+    # The next process of the agent counts those on disk.
+    again = Host(tuple(host.disk))
+    again.hear(order(b"y" * 32, "eve", id=new_ulid(NOW_MS, b"anotherone")))
+    assert again.results[-1].ran == "maybe" and again.disk == host.disk
+
+
+def test_an_operator_whose_orders_are_refused_without_end_fills_no_disk_either_and_places_become_free() -> None:
+    first = tuple(
+        Refused(new_ulid(NOW_MS, number.to_bytes(10)), NOW_MS + number, "denied", codes.SIGNER_ROLE.code)
+        for number in range(REFUSED_IDS_MAX)
+    )
+    host = Host(first)
+    host.hear(order())
+    assert (host.results[-1].ran, host.disk, host.logged) == ("maybe", list(first), [codes.REFUSALS_FULL])
+    # Two days later, by an operator's signature, the first ids are of no use to anybody.
+    later = NOW_MS + 48 * HOUR_MS
+    third = sign_roster(
+        Roster(
+            root=public_key(ROOT),
+            revision=2,
+            previous=digest(FIRST),
+            issued=NOW_MS,
+            valid_until=later + HOUR_MS,
+            ca=(hashlib.sha256(b"").digest(),),
+            operators=(Operator("kim", public_key(KIM), ("operator",)), Operator("lee", public_key(LEE), ("read",))),
+            rules=(FOUNDERS,),
+        ),
+        ROOT,
+    )
+    host.hear(m.Rosters((third,)))
+    host.hear(
+        order(KIM, "kim", id=new_ulid(NOW_MS, b"abcdefghij"), issued=later, not_before=later, expires=later + HOUR_MS),
+        now_ms=later,
+    )
+    host.core.tick(now=1.0)
+    host.hear(order(issued=later, not_before=later, expires=later + HOUR_MS), now_ms=later)
+    assert host.results[-1].code == codes.SIGNER_ROLE.code and host.results[-1].ran == "no"
