@@ -41,7 +41,7 @@ __all__ = (
 
 class StarAgentError(Exception):
     """Any failure of opsconsole; `code` says which, `detail` what about it, `errno` the OS's number if it was the
-    OS.
+    OS, `rule` the name of the rule that said no if it was one.
     """
 
     def __init__(self, code: Code, detail: str = "", *, errno: int | None = None) -> None:
@@ -49,6 +49,7 @@ class StarAgentError(Exception):
         self.code = code
         self.detail = detail
         self.errno = errno
+        self.rule = ""
 
     def __str__(self) -> str:
         text = f"{self.code.code} {self.code.sentence}"

@@ -18,6 +18,7 @@ __all__ = (
     "refused_entry",
     "revoke_entry",
     "roster_entry",
+    "unreadable",
 )
 
 import hashlib
@@ -26,6 +27,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from libstaragent import codes
 from libstaragent.errors import StarAgentError
@@ -66,6 +68,11 @@ class Claim(Struct, frozen=True):
         signed = self.signed
         domain = _DOMAINS.get(self.act, ENVELOPE_DOMAIN)
         return signed is not None and signature_holds(domain, signed.payload, signed.key, signed.signature)
+
+
+def unreadable(request: str) -> Claim:
+    """What stands for an act that could not even be read; `request` is its method and path."""
+    return Claim(act="unreadable", text=request)
 
 
 def job_entry(job: Job, text: str) -> AuditEntry:
@@ -143,11 +150,10 @@ def enrol_entry(*, agent: str, name: str, room: str, token: str, created_by: str
     )
 
 
-def revoke_entry(*, agent: str, name: str, operator: str, source: str) -> AuditEntry:
-    """A host's certificate is not taken any more."""
-    return AuditEntry(
-        act="revoke", outcome="accepted", operator=operator, source=source, text=shorten(name), subject=agent, hosts=1
-    )
+def revoke_entry(host: Member, roster: AuditEntry) -> AuditEntry:
+    """A host's certificate is not taken any more: the revision of the entry `roster` says so."""
+    text = f"{host.name}, by roster revision {roster.subject}"
+    return replace(roster, act="revoke", text=shorten(text), subject=host.agent, hosts=1)
 
 
 def quarantine_entry(changed: Change) -> AuditEntry:
@@ -167,7 +173,12 @@ def quarantine_entry(changed: Change) -> AuditEntry:
 
 def refused_entry(claim: Claim, error: StarAgentError, *, source: str) -> AuditEntry:
     """What was not done, and why; who asked is as claimed, and whether that holds."""
-    said: dict[str, Any] = {"act": claim.act, "text": shorten(claim.text), "subject": claim.subject}
+    said: dict[str, Any] = {
+        "act": claim.act,
+        "text": shorten(claim.text),
+        "subject": claim.subject,
+        "rule": error.rule,
+    }
     if claim.signed is not None:
         said |= _claimed(claim, claim.signed) | {"signature": "held" if claim.holds else "broken"}
     return AuditEntry(outcome="refused", code=error.code.code, detail=shorten(error.detail), source=source, **said)

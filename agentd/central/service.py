@@ -28,7 +28,7 @@ from typing import Any
 import msgspec
 
 from agentd.bus import LIVE, REPORTS, Bus, Delivery
-from agentd.central.audit import act_entry, roster_entry
+from agentd.central.audit import act_entry, revoke_entry, roster_entry
 from agentd.central.blobs import Blobs
 from agentd.central.directory import Directory, HostRecord
 from agentd.central.history import History
@@ -253,7 +253,7 @@ class Central:
                 return
             ops = decision_ops(decision)
             if not self.refused.was_taken(signed):
-                entry = act_entry(open_signed(signed), signed, source=source, subject=job.id)
+                entry = act_entry(open_signed(signed), signed, source=source, rule=decision.rule, subject=job.id)
                 ops.append(InsertAudit(entry, turn.now_ms))
 
             def done(error: StarAgentError | None) -> None:
@@ -282,10 +282,12 @@ class Central:
         """
         now_ms = self.now_ms()
         roster = self.trust.judge(signed, now_ms)
-        audited = InsertAudit(roster_entry(roster, signed, source=source), now_ms)
+        entry = roster_entry(roster, signed, source=source)
         revoked = [agent for agent in roster.revoked if agent in self.hosts.members]
-        leaving = [RevokeHost(agent) for agent in revoked]
-        await self.write([InsertRoster(roster.revision, pack_signed(signed)), audited, *leaving])
+        ops: list[Op] = [InsertRoster(roster.revision, pack_signed(signed)), InsertAudit(entry, now_ms)]
+        for agent in revoked:
+            ops += [RevokeHost(agent), InsertAudit(revoke_entry(self.hosts.members[agent], entry), now_ms)]
+        await self.write(ops)
         self.trust.take(signed, now_ms)
         for agent in revoked:
             self.hosts.remove(agent)

@@ -127,7 +127,7 @@ class CentralCore(CentralPlans):
         job = self.jobs.get(envelope.act.job)
         if job is None:
             raise codes.JOB_UNKNOWN.error(envelope.act.job)
-        self._permit(envelope, tuple(job.members.values()), source, now_ms, job.operator)
+        decision.rule = self._permit(envelope, tuple(job.members.values()), source, now_ms, job.operator)
         if job.open:
             if job.cancel is None:
                 job.cancel = signed

@@ -50,7 +50,7 @@ class CentralPlans(CentralResults):
         job = self.jobs.get(envelope.act.job)
         if job is None:
             raise codes.JOB_UNKNOWN.error(envelope.act.job)
-        self._permit(envelope, tuple(job.members.values()), source, now_ms, job.operator)
+        decision.rule = self._permit(envelope, tuple(job.members.values()), source, now_ms, job.operator)
         pacing = job.pacing
         if pacing is not None and pacing.knows(envelope.id):
             return job

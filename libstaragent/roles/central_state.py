@@ -160,6 +160,7 @@ class Decision:
         "progress",
         "reduced",
         "renewals",
+        "rule",
         "settle",
         "strange",
     )
@@ -170,6 +171,8 @@ class Decision:
         self.reduced: list[Reduced] = []
         self.amended: list[Ended] = []
         self.cancels: list[tuple[str, Signed, int]] = []
+        # Which rule let a Cancel, Pause or Resume pass; empty where it is of one's own job.
+        self.rule = ""
         self.finished: list[Job] = []
         self.pauses: list[PauseEntry] = []
         self.hosts: list[t.HostUp | t.HostDown] = []

@@ -55,7 +55,8 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One act, or the end of a job.
 
     Attributes:
-        act: the envelope's act (`act_name`), or login, enrol, roster, revoke, quarantine, end, checkpoint, refusals.
+        act: the envelope's act (`act_name`), or login, enrol, roster, revoke, quarantine, end, checkpoint,
+            refusals, unreadable.
         outcome: accepted, refused or ended.
         code, detail: why it was refused; the detail names the rule where one said no.
         operator: who, as claimed.
@@ -64,7 +65,7 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         source: the address that it came from.
         text: the act as one would type it, shortened.
         subject: the job's, host's or token's id.
-        rule: the name of the rule that allowed or denied it.
+        rule: the name of the rule that allowed or denied it; empty where none decided: one's own job, or no rule fits.
         envelope: SHA-256 of the signed bytes.
         hosts: how many hosts; `expression` what was typed to choose them, shortened; `members` the Merkle root over
             them (`membership`). The list itself is with the job.

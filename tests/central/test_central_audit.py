@@ -10,8 +10,10 @@ import msgspec
 from agentd.central.refusals import MAX_TOLD, OPERATOR_BURST, SOURCE_BURST, STRANGERS_BURST, Refusals
 from libstaragent import codes
 from libstaragent.model import api
+from libstaragent.security.acts import Cancel
 from libstaragent.security.audit import AuditEntry, decode_entry
 from libstaragent.security.audit_check import AuditCheck
+from libstaragent.security.policy.model import FOUNDERS, OWN_USER, Limits, Rule
 
 
 async def entries(stack: Any, **sought: Any) -> list[AuditEntry]:
@@ -57,6 +59,72 @@ async def test_every_other_way_in_has_its_entry(stack: Any) -> None:
         ("roster", "accepted", "root"),
         ("login", "accepted", "ann"),
     } <= set(told)
+
+
+async def test_who_stops_what_another_began_is_written_with_the_rule_that_let_him(stack: Any) -> None:
+    members = await stack.add_hosts("web01")
+    stack.room.answers = lambda agent, job: None
+    job = stack.people.exec(members, "sleep", "9")
+    identity = stack.people.open(job).id
+    await stack.post("/v1/jobs", job)
+    for operator in ("eve", "ann"):
+        cancel = stack.people.sign(stack.people.envelope(Cancel(identity), operator=operator))
+        assert (await stack.post(f"/v1/jobs/{identity}/cancel", cancel)).status_code == 202
+    await stack.log_in()
+    told = {entry.operator: entry.rule for entry in await entries(stack) if entry.act == "cancel"}
+    assert told == {"eve": FOUNDERS.name, "ann": ""}, "one's own job needs no rule"
+
+
+async def test_the_rule_that_says_no_is_written_and_the_nearest_of_those_that_say_nothing_is_not(stack: Any) -> None:
+    no_data = Rule(name="no-data", effect="deny", who=("*",), on="db*", users=("*",))
+    few = Rule(
+        name="few", effect="allow", who=("ann",), run=(("true",),), users=(OWN_USER,), limits=Limits(timeout_ms=1)
+    )
+    assert (
+        await stack.post("/v1/rosters", stack.people.roster(stack.state.ca_sha256, rules=(no_data, few)))
+    ).is_success
+    web, db = await stack.add_hosts("web01", "db01")
+    for member, argv in ((db, "true"), (web, "true"), (web, "false")):
+        assert (await stack.post("/v1/jobs", stack.people.exec([member], argv))).status_code == 403
+    await stack.log_in()
+    assert [(entry.code, entry.rule) for entry in reversed(await entries(stack, refused=1))] == [
+        (codes.POLICY_FORBIDDEN.code, "no-data"),
+        (codes.POLICY_LIMIT.code, "few"),
+        (codes.POLICY_DENIED.code, ""),
+    ]
+
+
+async def test_a_host_that_leaves_by_the_roster_has_an_entry_of_its_own(stack: Any) -> None:
+    web, _ = await stack.add_hosts("web01", "web02")
+    revision = stack.people.roster(stack.state.ca_sha256, revoked=(web.agent,))
+    assert (await stack.post("/v1/rosters", revision)).status_code == 200
+    await stack.log_in()
+    (entry,) = [entry for entry in await entries(stack) if entry.act == "revoke"]
+    assert (entry.operator, entry.subject, entry.outcome, entry.signature) == ("root", web.agent, "accepted", "held")
+    assert "web01" in entry.text and entry.source == "127.0.0.1"
+    # The next revision names it too, and tells nothing new.
+    assert (
+        await stack.post("/v1/rosters", stack.people.roster(stack.state.ca_sha256, revoked=(web.agent,)))
+    ).is_success
+    assert len([entry for entry in await entries(stack) if entry.act == "revoke"]) == 1
+
+
+async def test_what_cannot_even_be_read_is_told_and_a_flood_of_it_is_counted(make_stack: Any) -> None:
+    async with make_stack() as stack:
+        for path in ("/v1/jobs", f"/v1/jobs/{'0' * 26}/cancel", "/v1/tokens", "/v1/rosters", "/v1/enrol", "/v1/login"):
+            for body in (b"", b"[1]", b'{"payload":"!"}', b"\xff"):
+                assert (await stack.http.post(path, content=body)).status_code == 422
+        assert (await stack.http.post("/v1/reads?offset=x", content=b"{}")).status_code == 422
+        # What is no act has no entry.
+        assert (await stack.http.post("/v1/nothing", content=b"{}")).status_code == 404
+        assert (await stack.http.get("/v1/jobs?limit=0")).status_code == 401
+    async with make_stack() as stack:
+        await stack.log_in()
+        found = await entries(stack, refused=1)
+    assert {entry.act for entry in found} == {"unreadable", "refusals"}
+    assert [entry.count for entry in found if entry.act == "refusals"] == [25 - SOURCE_BURST]
+    assert {entry.code for entry in found} <= {codes.REQUEST_MALFORMED.code, codes.SIGNED_MALFORMED.code}
+    assert "POST /v1/jobs" in {entry.text for entry in found}
 
 
 async def test_what_is_refused_is_told_with_its_code_and_whether_the_signature_held(stack: Any) -> None:

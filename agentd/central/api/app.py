@@ -18,12 +18,16 @@ from agentd.central.api.bodies import Bodies
 from agentd.central.api.call import Call, Reply, Stream
 from agentd.central.api.errors import error_body, status_of, unforeseen
 from agentd.central.api.routes import Route
+from agentd.central.audit import unreadable
 from libstaragent import codes
 from libstaragent.errors import StarAgentError
 from libstaragent.security.roster import Operator
 
 # Each holds a task, a connection and a body; waiting requests of a busy fleet are some thousands.
 MAX_OPEN_REQUESTS = 8192
+
+# What comes there is an act, whether or not it can be read.
+_ACTS = ("envelope", "proof")
 
 Header = tuple[bytes, bytes]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -66,6 +70,7 @@ class Application:
         self._open += 1
         extra: list[Header] = []
         call = Call(scope, receive, self._bodies, self._reader)
+        route: Route | None = None
         try:
             if self._open > MAX_OPEN_REQUESTS:
                 raise codes.TOO_MANY_REQUESTS.error()
@@ -83,6 +88,8 @@ class Application:
                 await _stream(answer, call, send)
                 return
         except StarAgentError as error:
+            if call.claim is None and route is not None and route.authority in _ACTS:
+                call.claim = unreadable(f"{route.method} {scope['path']}")
             if call.claim is not None:
                 await self._refused(call, error)
             answer = Reply(error_body(error), status=status_of(error))

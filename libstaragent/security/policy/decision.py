@@ -55,7 +55,10 @@ class Verdict(Struct, frozen=True, kw_only=True):
         :raises StarAgentError: `code`, with the rule in its detail.
         """
         if self.code is not None:
-            raise self.code.error(self.detail)
+            error = self.code.error(self.detail)
+            # The nearest rule of several that all say nothing has not decided.
+            error.rule = "" if self.code is codes.POLICY_DENIED else self.rule
+            raise error
 
 
 class Objection(Struct, frozen=True):
