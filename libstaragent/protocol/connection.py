@@ -134,7 +134,9 @@ class Connection:
                 if type(message) is m.Welcome:
                     self.heartbeat_ms = message.heartbeat_ms
                 elif type(message) is m.Credit:
-                    self._credit_out[message.stream] = self._credit_out.get(message.stream, 0) + message.count
+                    # Of a stream that was closed a moment ago it is late, and must not open it again.
+                    if message.stream in self._credit_out:
+                        self._credit_out[message.stream] += message.count
                     continue
                 elif isinstance(message, _STREAMING):
                     self._open_stream(message.stream, self._credit_out)

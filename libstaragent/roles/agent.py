@@ -29,21 +29,20 @@ from __future__ import annotations
 
 __all__ = ("AgentCore",)
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 from typing import Any
 
 from libstaragent import codes
 from libstaragent.errors import Code, StarAgentError
 from libstaragent.jobs.journal import Done, Fired, Floor, Kept, Learned, Record, Refused, Removed, Rested, Taken
-from libstaragent.model.result import Output, TargetResult, encode_records, failed_result
+from libstaragent.model.result import Output, TargetResult, failed_result
 from libstaragent.protocol import messages as m
 from libstaragent.protocol.connection import AGENT, Connection
-from libstaragent.protocol.limits import DATA_CHUNK, FEATURES, PROTOCOL_MAX, PROTOCOL_MIN
+from libstaragent.protocol.limits import FEATURES, PROTOCOL_MAX, PROTOCOL_MIN
 from libstaragent.roles.agent_acts import wants_signature
 from libstaragent.roles.agent_effects import (
     Effect,
-    Follow,
     Install,
     KeepHeads,
     Log,
@@ -56,6 +55,7 @@ from libstaragent.roles.agent_effects import (
 from libstaragent.roles.agent_files import Pulls
 from libstaragent.roles.agent_heads import heads_result
 from libstaragent.roles.agent_keeping import AgentKeeping, counts_until
+from libstaragent.roles.agent_live import AgentLive
 from libstaragent.roles.agent_rosters import RosterIntake
 from libstaragent.roles.agent_run import LocalRun, ids_lost, keeper_spec, recovered, result_of
 from libstaragent.roles.agent_spools import SpoolReads
@@ -77,7 +77,7 @@ RESEND_AFTER = 30.0
 REPORTS_QUEUED_MAX = 4 * 1024 * 1024
 
 
-class AgentCore(AgentKeeping):
+class AgentCore(AgentLive, AgentKeeping):
     """See the module."""
 
     def __init__(
@@ -156,9 +156,7 @@ class AgentCore(AgentKeeping):
         # The next HELLO says what is believed, and all that follows comes again.
         self._rosters.clear()
         self.reads.clear()
-        for run in self.open.values():
-            run.stream = 0
-            run.following = False
+        self._unwatch_all()
 
     def receive(self, data: bytes, *, now: float, now_ms: int) -> None:
         """Bytes of the room. Raises a coded error when the connection is of no more use."""
@@ -230,20 +228,6 @@ class AgentCore(AgentKeeping):
         run = self.open.get(job)
         if run is not None and run.state == "reading" and run.summary is not None:
             self._finish(job, result_of(job, run.summary, output), now)
-
-    def followed(self, job: str, pairs: Sequence[tuple[int, bytes]], *, next_offset: int, missed: int) -> None:
-        """The answer to Follow: records, the offset after them, and how many bytes were overwritten before them."""
-        run = self.open.get(job)
-        if run is None or not run.following:
-            return
-        run.following = False
-        run.live_offset = next_offset
-        if missed:
-            self._say(m.Dropped(job, missed))
-        if pairs and run.stream and self.connection is not None and self.connection.state == "open":
-            start = next_offset - sum(len(data) for _, data in pairs)
-            self.connection.send_live(run.stream, start, encode_records(pairs))
-        self._follow(job, run)
 
     # The keeper ----------------------------------------------------------------------------------------------------
 
@@ -354,6 +338,8 @@ class AgentCore(AgentKeeping):
         match message:
             case m.Run():
                 self._run(message, now, now_ms)
+                # Also of one that is said again, as on a new connection.
+                self._watch(message.job, message.stream)
             case m.Settled():
                 for job in message.jobs:
                     self._settled(job)
@@ -370,10 +356,7 @@ class AgentCore(AgentKeeping):
             case m.CancelRun():
                 self._cancel(message.signed, now, now_ms)
             case m.Watch():
-                run = self.open.get(message.job)
-                if run is not None:
-                    run.stream = message.stream
-                    self._watch_keeper(message.job, run)
+                self._watch(message.job, message.stream)
             case m.Rosters():
                 self.effects += self._rosters.take(message.revisions, now_ms)
             case m.Welcome():
@@ -413,7 +396,8 @@ class AgentCore(AgentKeeping):
             if envelope.id != job:
                 raise codes.ACT_UNSUPPORTED.error("the room gave the envelope another job's id")
             sign = wants_signature(envelope, self._verifier, now_ms, can_sign=self._signer is not None)
-            if isinstance(envelope.act, SCHEDULE_ACTS) and envelope.issued > self._floor_ms:
+            lost = envelope.issued <= self._floor_ms and envelope.boot_nonce is None
+            if isinstance(envelope.act, SCHEDULE_ACTS) and not lost:
                 self._keep(message, envelope, now_ms, sign=sign)
                 self._keep_time()
                 return
@@ -421,7 +405,7 @@ class AgentCore(AgentKeeping):
             result = failed_result(job, self._state_of(error.code), error.code.code, error.detail)
             self._refuse(result, refused_until(message.signed, job, error.code, now_ms))
             return
-        if envelope.issued <= self._floor_ms and envelope.boot_nonce is None:
+        if lost:
             self._say(m.Result(ids_lost(job)))
             return
         if len(self.open) >= OPEN_MAX:
@@ -429,7 +413,6 @@ class AgentCore(AgentKeeping):
             self._refuse(busy, envelope.expires)
             return
         run = LocalRun("accepting", expires_ms=envelope.expires, envelope=envelope)
-        run.stream = message.stream
         run.sign = sign
         # A cancel that came first: the job is taken all the same, so that no restart finds it new.
         cancel = self._cancels.pop(job, None)
@@ -494,10 +477,6 @@ class AgentCore(AgentKeeping):
         # Once told, the keeper is the one who knows; after a restart of the keeper nothing is told twice.
         run.envelope = None
 
-    def _watch_keeper(self, job: str, run: LocalRun) -> None:
-        if run.state == "running":
-            self.effects.append(ToKeeper({"op": "watch", "job": job, "on": bool(run.stream), "from": run.live_offset}))
-
     def _see_head(self, ping: m.Ping, now_ms: int) -> None:
         newest = self.heads.newest
         if self.heads.see(ping.audit_seq, ping.audit_hash, now_ms) and newest is not None:
@@ -506,19 +485,6 @@ class AgentCore(AgentKeeping):
         if self.heads.changed:
             self.heads.changed = False
             self.effects.append(KeepHeads(tuple(self.heads.heads)))
-
-    def _follow_all(self) -> None:
-        for job, run in self.open.items():
-            if run.stream:
-                self._follow(job, run)
-
-    def _follow(self, job: str, run: LocalRun) -> None:
-        if run.following or not run.stream or run.live_offset >= run.live_end or self.connection is None:
-            return
-        limit = min(self.connection.credit(run.stream), DATA_CHUNK)
-        if limit >= DATA_CHUNK:
-            run.following = True
-            self.effects.append(Follow(job, run.live_offset, limit))
 
     def _pulled(self, job: str, now: float) -> None:
         run = self.open[job]

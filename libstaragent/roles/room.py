@@ -424,15 +424,18 @@ class RoomCore:
             link.streams[pending.stream] = job
         return pending.stream
 
+    @staticmethod
+    def _close_stream(link: Link, pending: Pending) -> None:
+        link.streams.pop(pending.stream, None)
+        link.connection.close_stream(pending.stream)
+        pending.stream = 0
+
     def _settled(self, order: t.SettledTargets) -> None:
         for agent, job in order.pairs:
             link = self.links.get(agent)
-            pending = self._forget(agent, job)
+            self._forget(agent, job)
             if link is None:
                 continue
-            if pending is not None and pending.stream:
-                link.streams.pop(pending.stream, None)
-                link.connection.close_stream(pending.stream)
             link.settled.append(job)
             self._settling[link] = None
             if len(link.settled) >= SETTLED_WAITING_MAX:
@@ -474,25 +477,25 @@ class RoomCore:
                 self._send(link, m.Watch(order.job, self._new_stream(link, order.job, pending)))
             else:
                 self._send(link, m.Watch(order.job, 0))
-                link.streams.pop(pending.stream, None)
-                link.connection.close_stream(pending.stream)
-                pending.stream = 0
+                self._close_stream(link, pending)
 
     # Inside --------------------------------------------------------------------------------------------------------
 
-    def _forget(self, agent: str, job: str) -> Pending | None:
+    def _forget(self, agent: str, job: str) -> None:
         orders = self._pending.get(agent)
         pending = orders.pop(job, None) if orders is not None else None
         if pending is None:
-            return None
-        if not orders and agent not in self.links:
+            return
+        link = self.links.get(agent)
+        if link is not None:
+            self._close_stream(link, pending)
+        elif not orders:
             del self._pending[agent]
         order = pending.order
         order.unsent.discard(agent)
         order.left -= 1
         if not order.left:
             self._orders_due.discard(order, order.due_ms)
-        return pending
 
     def _order_due(self, order: OpenOrder, now_ms: int) -> None:
         dispatch = order.dispatch
