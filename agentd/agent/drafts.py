@@ -78,10 +78,11 @@ class Drafts:
     def _write(self, path: Path, effect: WriteDraft) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            written = os.pwrite(descriptor, effect.data, effect.offset)
-            if written != len(effect.data):
-                # A disk that fills up takes a part; the next write says why.
-                os.pwrite(descriptor, effect.data[written:], effect.offset + written)
+            # A disk that fills up takes a part; the next write says why.
+            left, offset = memoryview(effect.data), effect.offset
+            while left:
+                written = os.pwrite(descriptor, left, offset)
+                left, offset = left[written:], offset + written
         finally:
             os.close(descriptor)
         at, digest = self._hashes.get(path.name, (-1, None))

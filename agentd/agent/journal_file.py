@@ -10,6 +10,7 @@ from __future__ import annotations
 
 __all__ = ("DAMAGED_MAX", "JournalFile")
 
+import contextlib
 import errno
 import os
 import time
@@ -53,6 +54,8 @@ class JournalFile:
         self.records = self._readable(found)
         self._descriptor = -1
         self._size = 0
+        # Whether part of a record that was not taken still stands behind them.
+        self._torn = False
         self._rewrite_at = REWRITE_BYTES
         try:
             self._rewrite(self.records)
@@ -66,19 +69,28 @@ class JournalFile:
         """Append records as one group; None when they are there (and synced, if asked), else the errno."""
         data = b"".join(encode_record(record) for record in records)
         try:
+            if self._torn:
+                self._cut()
             written = os.write(self._descriptor, data)
             if written != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if sync:
                 os.fdatasync(self._descriptor)
         except OSError as error:
-            # What was written in part must not stand before what is written next.
-            os.ftruncate(self._descriptor, self._size)
+            # What was written in part must not stand before what is written next. A disk that takes no change at all,
+            # as one that was set read-only after a fault, must not end the agent: its host is what one wants to reach.
+            self._torn = True
+            with contextlib.suppress(OSError):
+                self._cut()
             return error.errno or errno.EIO
         self._size += len(data)
         if self._size > self._rewrite_at:
             self._shorten()
         return None
+
+    def _cut(self) -> None:
+        os.ftruncate(self._descriptor, self._size)
+        self._torn = False
 
     def close(self) -> None:
         """Close the file."""

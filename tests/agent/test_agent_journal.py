@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -119,6 +121,26 @@ def test_where_a_damaged_journal_cannot_be_written_anew_nothing_of_it_is_cut_off
     journal.close()
     again = JournalFile(path)
     assert jobs(again.records) == [a_job(1), a_job(2), a_job(3)]
+    again.close()
+
+
+def test_a_disk_that_takes_no_change_is_told_and_what_comes_after_it_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    journal = JournalFile(path)
+    assert journal.append([taken(1)], sync=True) is None
+    (used,) = (
+        int(name) for name in os.listdir("/proc/self/fd") if os.path.realpath(f"/proc/self/fd/{name}") == str(path)
+    )
+    writable, readable = os.dup(used), os.open(path, os.O_RDONLY)
+    os.dup2(readable, used)
+    assert journal.append([taken(2)], sync=True) == errno.EBADF
+    os.dup2(writable, used)
+    assert journal.append([taken(3)], sync=True) is None
+    for descriptor in (writable, readable):
+        os.close(descriptor)
+    journal.close()
+    again = JournalFile(path)
+    assert again.records == [taken(1), taken(3)]
     again.close()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from agentd.agent.spools import KeptLimits, Spools
+from agentd.agent.spools import SWEPT_AT_ONCE, KeptLimits, Spools
 from agentd.keeper.kept import KeptSpools
 from agentd.keeper.spoolfile import SpoolReader, SpoolWriter
 from libstaragent.jobs.spool import Geometry
@@ -40,10 +40,15 @@ def test_the_oldest_go_when_they_are_too_many_or_too_large(tmp_path: Path) -> No
 
 
 def test_a_few_go_at_a_time(tmp_path: Path) -> None:
-    for age in range(100):
-        kept(tmp_path / "kept", f"{age:03}", age=age)
+    for age in range(SWEPT_AT_ONCE + 36):
+        kept(tmp_path / "kept", f"{age:04}", age=age, size=0)
     assert len(names_after(tmp_path / "kept", KeptLimits(count=0, floor=0))) == 36
     assert names_after(tmp_path / "kept", KeptLimits(count=0, floor=0)) == []
+
+
+def test_a_folder_that_cannot_be_read_or_changed_ends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("no folder")
+    Spools(running=tmp_path, kept=tmp_path / "kept", limits=KeptLimits()).tick(0.0, NOW)
 
 
 def test_all_go_where_the_disk_must_stay_free(tmp_path: Path) -> None:
