@@ -81,7 +81,7 @@ def run(state_dir: str, start_agent: Callable[[], None] | None) -> int:
         if stopping and shell.core.idle and agent.pid is None:
             break
         agent.tend(now)
-        shell.spared = {os.getpid()} | ({agent.pid} if agent.pid is not None else set())
+        shell.agent = agent.pid
         shell.turn(agent.deadline)
     signal.set_wakeup_fd(-1)
     shell.close()

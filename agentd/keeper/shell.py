@@ -41,11 +41,12 @@ LOOK_MAX_AGE = 0.05
 
 
 class KeeperShell:
-    """Everything a keeper holds open. `spared` are pids that are never a job's (the agent)."""
+    """Everything a keeper holds open. `agent` is the agent's pid while it runs."""
 
     def __init__(self, state_dir: str, *, private: tuple[int, ...]) -> None:
         self.core = KeeperCore()
-        self.spared: set[int] = {os.getpid()}
+        self._own_pid = os.getpid()
+        self.agent: int | None = None
         self._spool_dir = os.path.join(state_dir, "spool")
         os.makedirs(self._spool_dir, mode=0o700, exist_ok=True)
         self._kept = KeptSpools(os.path.join(state_dir, "kept"))
@@ -121,6 +122,7 @@ class KeeperShell:
         self._listener.close()
         self._selector.close()
         self._groups.close()
+        self._spawner.close()
 
     # The agent --------------------------------------------------------------------------------------------------------
 
@@ -214,6 +216,9 @@ class KeeperShell:
     def on_child(self, pid: int, status: int, usage: Usage) -> None:
         """A child was reaped that is not the agent: a command's main process, or one that a command left to us."""
         self._known_orphans.discard(pid)
+        if pid == self._spawner.forker:
+            self._spawner.lost_forker()
+            return
         job = self._jobs_of_pid.pop(pid, None)
         if job is None:
             return
@@ -226,6 +231,11 @@ class KeeperShell:
             self.perform(self.core.on_exec_failed(job, errno, code, told))
         self.perform(self.core.on_exited(job, status, usage, _wall_ms()))
 
+    @property
+    def spared(self) -> set[int]:
+        """The pids that are never a job's: the keeper, its agent, who forks for it."""
+        return {pid for pid in (self._own_pid, self.agent, self._spawner.forker) if pid is not None}
+
     def _members(self, job: str) -> list[processes.Process]:
         main, start_time, ours = self.core.identity(job)
         command = self._commands.get(job)
@@ -235,7 +245,13 @@ class KeeperShell:
             # Somebody was forked since.
             self.look_again()
         return processes.members(
-            self._processes(), cookie_of(self._owner, job), main, start_time, grouped, self.spared, same_keeper=ours
+            self._processes(),
+            cookie_of(self._owner, job),
+            main,
+            start_time,
+            grouped,
+            self.spared,
+            same_keeper=ours,
         )
 
     # Effects ----------------------------------------------------------------------------------------------------------

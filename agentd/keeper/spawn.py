@@ -1,5 +1,7 @@
 """Forking a command that waits at a gate, and what the child does once the gate is open.
 
+A small process forks for us (`forker`); where there is none, or a job is a task, we fork ourselves.
+
 The child gets a session of its own and blocks on a pipe. One byte lets it through; a pipe that closes makes it leave
 without exec, so a keeper that dies has started nothing. Then it becomes the user, applies limits, umask and
 directory, and execs. What fails on the way goes back on a pipe that exec closes: step, errno, detail.
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import marshal
 import os
 import pwd
 import resource
@@ -24,6 +27,7 @@ import signal
 from errno import EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR
 
 from agentd.keeper import filework
+from agentd.keeper.forker import REQUEST_MAX, Forker, ForkerGone, be_ordinary_to_oom, can_fork_for_parent
 from agentd.keeper.processes import start_time_of
 from libstaragent.codes import (
     COMMAND_MISSING,
@@ -34,7 +38,7 @@ from libstaragent.codes import (
     WORKING_DIRECTORY,
 )
 from libstaragent.roles.keeper_spec import JobSpec
-from libstaragent.roles.keeper_task import PlaceTask
+from libstaragent.roles.keeper_task import PlaceTask, Task
 
 __all__ = ("COOKIE", "GatedChild", "Spawner", "code_of_step", "cookie_of")
 
@@ -45,6 +49,8 @@ JOB_VARIABLE = "OPSCONSOLE_JOB"
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _GATE_OPEN = b"1"
+# What a child has to know: argv, environment, directory, home, umask, user, limits.
+Birth = tuple[tuple[str, ...], dict[str, str], str | None, str, int, str | None, dict[str, int]]
 # Seen by nobody but a curious `strace`: the error pipe carries what happened.
 _EXIT_UNRELEASED = 125
 _EXIT_FAILED = 127
@@ -128,7 +134,11 @@ def cookie_of(owner: str, job: str) -> str:
 
 
 class Spawner:
-    """Forks commands. What is the same for each is looked up once: a child is slow at it, and our own user stays."""
+    """Forks commands. What is the same for each is looked up once: a child is slow at it, and our own user stays.
+
+    Attributes:
+        forker: the pid of the process that forks for us, None where there is none (now).
+    """
 
     def __init__(self, *, owner: str, drafts: str, private: tuple[int, ...]) -> None:
         """`owner` tells this keeper's jobs from those of another on the machine; `drafts` is the folder of the files
@@ -139,110 +149,151 @@ class Spawner:
         self._owner = owner
         self._private = private
         self._changed = _changed_signals()
+        self._forker: Forker | None = None
+        self._may_forker = can_fork_for_parent()
         try:
             self._own = pwd.getpwuid(os.geteuid())
         except KeyError:
             self._own = None
 
+    @property
+    def forker(self) -> int | None:
+        """See the class."""
+        return None if self._forker is None else self._forker.pid
+
+    def lost_forker(self) -> None:
+        """It has ended and was reaped: the next command gets a new one."""
+        if self._forker is not None:
+            self._forker.close()
+            self._forker = None
+
     def fork(self, job: str, spec: JobSpec) -> GatedChild:
         """Fork a child that waits at its gate; OSError where the kernel refuses."""
-        return _fork(self._owner, self._drafts, job, spec, self._own, self._changed, self._private)
+        if self._may_forker and spec.task is None:
+            request = marshal.dumps(self._birth(job, spec))
+            if len(request) <= REQUEST_MAX:
+                try:
+                    return self._fork(job, spec, request)
+                except ForkerGone:
+                    # What it may have forked finds its gate closed; a gate of its own is for the child that we fork.
+                    self.close()
+        return self._fork(job, spec, None)
 
+    def _fork(self, job: str, spec: JobSpec, request: bytes | None) -> GatedChild:
+        opened: list[int] = []
 
-def _fork(
-    owner: str,
-    drafts: str,
-    job: str,
-    spec: JobSpec,
-    own: pwd.struct_passwd | None,
-    changed: list[int],
-    private: tuple[int, ...],
-) -> GatedChild:
-    opened: list[int] = []
+        def pipe() -> tuple[int, int]:
+            ends = os.pipe()
+            opened.extend(ends)
+            return ends
 
-    def pipe() -> tuple[int, int]:
-        ends = os.pipe()
-        opened.extend(ends)
-        return ends
-
-    try:
-        gate_read, gate_write = pipe()
-        errors_read, errors_write = pipe()
-        stdout_read, stdout_write = pipe()
-        stderr_read, stderr_write = pipe()
-        stdin_write: int | None = None
-        if isinstance(spec.task, PlaceTask):
-            stdin_read = os.open(os.path.join(drafts, job), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            opened.append(stdin_read)
-        elif spec.stdin is None:
-            stdin_read = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            opened.append(stdin_read)
-        else:
-            stdin_read, stdin_write = pipe()
-        pid = os.fork()
-    except BaseException:
-        for descriptor in opened:
+        try:
+            gate, gate_write = pipe()
+            errors_read, errors = pipe()
+            stdout_read, stdout = pipe()
+            stderr_read, stderr = pipe()
+            stdin = stdin_write = None
+            if isinstance(spec.task, PlaceTask):
+                stdin = os.open(os.path.join(self._drafts, job), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                opened.append(stdin)
+            elif spec.stdin is not None:
+                stdin, stdin_write = pipe()
+            theirs = [gate, errors, stdout, stderr] if stdin is None else [gate, errors, stdout, stderr, stdin]
+            if request is None:
+                pid = self._fork_here(job, spec, theirs, [end for end in opened if end not in theirs])
+            else:
+                if self._forker is None:
+                    self._forker = Forker(_born)
+                pid = self._forker.fork(request, theirs)
+        except BaseException:
+            for descriptor in opened:
+                os.close(descriptor)
+            raise
+        for descriptor in theirs:
             os.close(descriptor)
-        raise
-    if pid == 0:
-        ours = [gate_write, errors_read, stdout_read, stderr_read, *private]
-        if stdin_write is not None:
-            ours.append(stdin_write)
-        _child(owner, job, spec, own, changed, gate_read, errors_write, (stdin_read, stdout_write, stderr_write), ours)
-    for descriptor in (gate_read, errors_write, stdin_read, stdout_write, stderr_write):
-        os.close(descriptor)
-    for descriptor in (stdout_read, stderr_read, errors_read, stdin_write):
-        if descriptor is not None:
-            os.set_blocking(descriptor, False)
-    return GatedChild(pid, gate_write, errors_read, stdin_write, stdout_read, stderr_read)
+        for descriptor in (stdout_read, stderr_read, errors_read, stdin_write):
+            if descriptor is not None:
+                os.set_blocking(descriptor, False)
+        return GatedChild(pid, gate_write, errors_read, stdin_write, stdout_read, stderr_read)
+
+    def _birth(self, job: str, spec: JobSpec) -> Birth:
+        cookie = {JOB_VARIABLE: job, COOKIE: cookie_of(self._owner, job)}
+        environment = {"PATH": _DEFAULT_PATH, "LANG": "C.UTF-8"}
+        if spec.user is None:
+            environment |= _of_user(self._own)
+        home = self._own.pw_dir if self._own is not None else "/"
+        environment |= spec.env | cookie
+        return spec.argv, environment, spec.cwd, home, spec.umask, spec.user, spec.limits
+
+    def _fork_here(self, job: str, spec: JobSpec, theirs: list[int], ours: list[int]) -> int:
+        birth = self._birth(job, spec)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                signal.set_wakeup_fd(-1)
+                for number in self._changed:
+                    signal.signal(number, signal.SIG_DFL)
+                signal.pthread_sigmask(signal.SIG_SETMASK, ())
+                for descriptor in (*ours, *self._private):
+                    os.close(descriptor)
+                be_ordinary_to_oom()
+                _be(birth, theirs, None if spec.task is None else (spec.task, job))
+            finally:
+                os._exit(_EXIT_FAILED)
+        return pid
+
+    def close(self) -> None:
+        """End the forker, if there is one."""
+        if self._forker is not None:
+            self._forker.end()
+            self.lost_forker()
 
 
-def _child(
-    owner: str,
-    job: str,
-    spec: JobSpec,
-    own: pwd.struct_passwd | None,
-    changed: list[int],
-    gate: int,
-    errors: int,
-    streams: tuple[int, int, int],
-    ours: list[int],
-) -> None:
+def _born(request: memoryview, descriptors: list[int]) -> None:
+    """In a child of the forker."""
+    _be(marshal.loads(request), descriptors, None)
+
+
+def _be(birth: Birth, descriptors: list[int], task: tuple[Task, str] | None) -> None:
+    """In the child: wait at the gate, then become the command. Never returns."""
+    gate, errors, stdout, stderr, *stdin = descriptors
     step = "session"
     try:
-        signal.set_wakeup_fd(-1)
-        for number in changed:
-            signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        for descriptor in ours:
-            os.close(descriptor)
+        argv, environment, cwd, home, umask, user, limits = birth
         os.setsid()
-        _be_ordinary_to_oom()
         if os.read(gate, 1) != _GATE_OPEN:
             os._exit(_EXIT_UNRELEASED)
-        step = "user"
-        entry = own if spec.user is None else pwd.getpwnam(spec.user)
-        step = "limits"
-        _apply_limits(spec.limits)
-        step = "switch"
-        if spec.user is not None:
-            _become(entry, streams)
+        entry = None
+        if user is not None:
+            step = "user"
+            entry = pwd.getpwnam(user)
+            home = entry.pw_dir
+            environment = _of_user(entry) | environment
+        if limits:
+            step = "limits"
+            _apply_limits(limits)
+        if entry is not None:
+            step = "switch"
+            _become(entry, (stdout, stderr))
         step = "cwd"
-        home = entry.pw_dir if entry is not None else "/"
-        os.umask(spec.umask)
-        _enter(spec.cwd, home)
+        os.umask(umask)
+        _enter(cwd, home)
         step = "exec"
-        for number, descriptor in enumerate(_above(streams)):
-            os.dup2(descriptor, number, inheritable=True)
-        if spec.task is not None:
+        streams = [stdin[0] if stdin else os.open(os.devnull, os.O_RDONLY), stdout, stderr]
+        if min(streams) < 3:
+            # So that no dup2 overwrites one that is still to be moved.
+            streams = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3) for descriptor in streams]
+        for number, descriptor in enumerate(streams):
+            os.dup2(descriptor, number)
+        if task is not None:
             # No exec closes what is the keeper's and its other commands'.
             kept = os.dup2(errors, _ERRORS_OF_TASK, inheritable=False)
             os.closerange(3, kept)
             os.closerange(kept + 1, _highest_descriptor())
             errors = kept
-            filework.do(spec.task, job, spec.umask)
+            filework.do(task[0], task[1], umask)
             os._exit(0)
-        _execute(spec.argv, _environment(owner, job, spec, entry))
+        _execute(argv, environment)
     except filework.FileFailed as problem:
         _report(errors, problem.code, problem.errno, problem.detail)
         os._exit(_EXIT_TASK_FAILED)
@@ -262,13 +313,6 @@ def _report(errors: int, step: str, errno: int, detail: str) -> None:
     os.write(errors, f"{step}\0{errno}\0{detail[:500]}".encode("utf-8", "replace"))
 
 
-def _be_ordinary_to_oom() -> None:
-    """A service manager may have told the kernel to spare the agent; that was not meant for what it runs."""
-    with contextlib.suppress(OSError, ValueError), open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
-        if int(file.read()) < 0:
-            file.write(b"0")
-
-
 def _highest_descriptor() -> int:
     return min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 1 << 16)
 
@@ -284,12 +328,12 @@ def _changed_signals() -> list[int]:
     return changed
 
 
-def _become(entry: pwd.struct_passwd | None, streams: tuple[int, int, int]) -> None:
-    if entry is None or (entry.pw_uid == os.geteuid() == os.getuid() and os.geteuid() != 0):
+def _become(entry: pwd.struct_passwd, outputs: tuple[int, int]) -> None:
+    if entry.pw_uid == os.geteuid() == os.getuid() and os.geteuid() != 0:
         return
     if os.geteuid() == 0:
         # A pipe belongs to who made it; without this the user could not open /dev/stdout.
-        for descriptor in streams[1:]:
+        for descriptor in outputs:
             os.fchown(descriptor, entry.pw_uid, entry.pw_gid)
     os.initgroups(entry.pw_name, entry.pw_gid)
     os.setgid(entry.pw_gid)
@@ -316,11 +360,6 @@ def _enter(cwd: str | None, home: str) -> None:
         os.chdir("/")
 
 
-def _above(streams: tuple[int, int, int]) -> list[int]:
-    """The same streams on descriptors above 2, so that no dup2 overwrites one that is still to be moved."""
-    return [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3) for descriptor in streams]
-
-
 def _execute(argv: tuple[str, ...], environment: dict[str, str]) -> None:
     """Exec by the command's own PATH, as execvp(3) does; the error is of the best candidate."""
     if "/" in argv[0]:
@@ -337,9 +376,8 @@ def _execute(argv: tuple[str, ...], environment: dict[str, str]) -> None:
     raise missing
 
 
-def _environment(owner: str, job: str, spec: JobSpec, entry: pwd.struct_passwd | None) -> dict[str, str]:
-    environment = {"PATH": _DEFAULT_PATH, "LANG": "C.UTF-8"}
-    if entry is not None:
-        environment |= {"HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name}
-        environment["SHELL"] = entry.pw_shell or "/bin/sh"
-    return environment | spec.env | {JOB_VARIABLE: job, COOKIE: cookie_of(owner, job)}
+def _of_user(entry: pwd.struct_passwd | None) -> dict[str, str]:
+    if entry is None:
+        return {}
+    named = {"HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name}
+    return named | {"SHELL": entry.pw_shell or "/bin/sh"}

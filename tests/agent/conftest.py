@@ -150,7 +150,9 @@ class AgentUnderTest:
         """The agent itself: the keeper's child that runs the same program."""
         assert self.process is not None
         keeper = psutil.Process(self.process.pid)
-        return next(child for child in keeper.children() if child.cmdline() == keeper.cmdline())
+        # The one that forks commands for the keeper has a session of its own.
+        same = [child for child in keeper.children() if child.cmdline() == keeper.cmdline()]
+        return next(child for child in same if os.getsid(child.pid) == os.getsid(keeper.pid))
 
     def envelope(self, act: Act, **changes: Any) -> Envelope:
         values: dict[str, Any] = {

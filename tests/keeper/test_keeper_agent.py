@@ -142,5 +142,5 @@ print(*sorted(set(sys.modules) - before))
         ),
         *("libstaragent.roles.keeper", "libstaragent.roles.keeper_effects", "libstaragent.roles.keeper_frames"),
         *("libstaragent.roles.keeper_job", "libstaragent.roles.keeper_spec", "libstaragent.roles.keeper_summary"),
-        *("agentd.keeper.filework", "agentd.keeper.kept", "libstaragent.roles.keeper_task"),
+        *("agentd.keeper.filework", "agentd.keeper.forker", "agentd.keeper.kept", "libstaragent.roles.keeper_task"),
     }

@@ -176,7 +176,9 @@ class Site:
     def agent_process(self, name: str) -> psutil.Process:
         """The agent itself: the keeper's child that runs the same program."""
         keeper = psutil.Process(self.keepers[name].pid)
-        return next(child for child in keeper.children() if child.cmdline() == keeper.cmdline())
+        # The one that forks commands for the keeper has a session of its own.
+        same = [child for child in keeper.children() if child.cmdline() == keeper.cmdline()]
+        return next(child for child in same if os.getsid(child.pid) == os.getsid(keeper.pid))
 
     def kill_agent(self, name: str) -> None:
         """`kill -9` of the agent, not of its keeper."""
