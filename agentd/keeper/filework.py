@@ -7,7 +7,11 @@ bears the last name, and never what the link points to.
 
 Placing is all or nothing: the bytes go to a file without a name (or, where the file system knows none, beside the
 target under a name of ours), are checked, made durable, given owner and mode, and take the name in one step. Whatever
-fails, whoever is killed: at the path is the old file or the new one, whole.
+fails, whoever is killed: at the path is the old file or the new one, whole. Only a file or a link is replaced: a folder
+is no file, and in place of a device or a pipe a file would be a trap for whoever uses it.
+
+Reading gives what the file held when it was opened: what is appended meanwhile (a log) is left for the next time, and a
+file that is cut or written over meanwhile is refused, because what was read of it was never a file.
 
 Not here: becoming the user (`spawn`). Rules: standard library only and imported before the fork; a failure is a
 `FileFailed`, which the keeper turns into a code.
@@ -22,7 +26,14 @@ import os
 import pwd
 import stat
 
-from libstaragent.codes import FILE_ELSEWHERE, FILE_FAILED, FILE_NOT_REGULAR, FILE_OWNER_UNKNOWN, FILE_TOO_LARGE
+from libstaragent.codes import (
+    FILE_CHANGED,
+    FILE_ELSEWHERE,
+    FILE_FAILED,
+    FILE_NOT_REGULAR,
+    FILE_OWNER_UNKNOWN,
+    FILE_TOO_LARGE,
+)
 from libstaragent.jobs.digest import sha256
 from libstaragent.roles.keeper_task import PlaceTask, ReadTask, Task
 
@@ -69,17 +80,28 @@ def _read(task: ReadTask) -> None:
         raise FileFailed(FILE_NOT_REGULAR.code, 0, task.path)
     if found.st_size > task.max_bytes:
         raise FileFailed(FILE_TOO_LARGE.code, 0, f"{found.st_size} bytes, {task.max_bytes} allowed")
-    left = task.max_bytes
-    while data := os.read(file, CHUNK):
+    # What the kernel makes up as it is read (/proc) says 0 and ends when it ends.
+    left = found.st_size or task.max_bytes + 1
+    while left and (data := os.read(file, min(CHUNK, left))):
         left -= len(data)
-        if left < 0:
+        if not found.st_size and not left:
             raise FileFailed(FILE_TOO_LARGE.code, 0, f"it grew beyond {task.max_bytes} bytes")
         _write(1, data)
+    _check_unchanged(found, os.fstat(file))
+
+
+def _check_unchanged(before: os.stat_result, after: os.stat_result) -> None:
+    """Raises FileFailed where a file was cut, or written to without growing, between the two looks at it."""
+    if after.st_size < before.st_size:
+        raise FileFailed(FILE_CHANGED.code, 0, f"it shrank from {before.st_size} to {after.st_size} bytes")
+    if before.st_size and after.st_size == before.st_size and after.st_mtime_ns != before.st_mtime_ns:
+        raise FileFailed(FILE_CHANGED.code, 0, "it was written to")
 
 
 def _place(task: PlaceTask, job: str, umask: int) -> None:
     owner, group = _ids(task)
     folder, name = _folder_of(task.path)
+    _check_replaceable(folder, name, task.path)
     draft = f"{DRAFT_PREFIX}{job}"
     file, named = _open_draft(folder, draft)
     try:
@@ -98,6 +120,8 @@ def _place(task: PlaceTask, job: str, umask: int) -> None:
         if not named:
             os.link(f"/proc/self/fd/{file}", draft, dst_dir_fd=folder, follow_symlinks=True)
             named = True
+        # Once more: what took so long may have come in between.
+        _check_replaceable(folder, name, task.path)
         os.rename(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
         named = False
         # Who may go through a folder but not list it cannot make the new name durable; the kernel does, soon.
@@ -107,6 +131,16 @@ def _place(task: PlaceTask, job: str, umask: int) -> None:
         if named:
             with contextlib.suppress(OSError):
                 os.unlink(draft, dir_fd=folder)
+
+
+def _check_replaceable(folder: int, name: str, path: str) -> None:
+    """Raises FileFailed where something stands that a file must not take the place of."""
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISLNK(found.st_mode):
+        raise FileFailed(FILE_NOT_REGULAR.code, 0, path)
 
 
 def _open_draft(folder: int, draft: str) -> tuple[int, bool]:

@@ -69,7 +69,7 @@ _RESOURCES = {
 }
 
 
-def code_of_step(step: str, errno: int) -> str:
+def code_of_step(step: str, errno: int | None) -> str:
     """The code of the catalogue for a failure at this step of the way to exec."""
     if step == "user":
         return RUN_AS_UNKNOWN.code
@@ -115,8 +115,8 @@ class GatedChild:
             os.close(self.gate)
             self.gate = None
 
-    def failure(self) -> tuple[str, int, str] | None:
-        """(step, errno, detail) of a child that has ended without exec; None where exec succeeded."""
+    def failure(self) -> tuple[str, int | None, str] | None:
+        """(step, errno or None, detail) of a child that has ended without exec; None where exec succeeded."""
         if self.errors is None:
             return None
         report = os.read(self.errors, 4096)
@@ -125,7 +125,7 @@ class GatedChild:
         if not report:
             return None
         step, errno, detail = report.decode("utf-8", "replace").split("\0", 2)
-        return step, int(errno), detail
+        return step, int(errno) or None, detail
 
 
 def cookie_of(owner: str, job: str) -> str:

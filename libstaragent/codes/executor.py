@@ -165,3 +165,12 @@ FILE_FAILED = Code(
     "errno says why. Whatever stood at the path of a put is still there, whole.",
     owner="host owner",
 )
+FILE_CHANGED = Code(
+    "SA-6865",
+    "file_changed",
+    "the file was changed while it was read",
+    "What was read is no state that the file ever had, so it was thrown away. Fetch it again when nobody writes to it, "
+    "or fetch a copy.",
+    owner="operator",
+    retryable=True,
+)

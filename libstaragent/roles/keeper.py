@@ -234,12 +234,12 @@ class KeeperCore:
         kept.move("exited")
         return [Drain(job)]
 
-    def on_exec_failed(self, job: str, errno: int, code: str, detail: str) -> list[Effect]:
+    def on_exec_failed(self, job: str, errno: int | None, code: str, detail: str) -> list[Effect]:
         """The child was let through but the OS would not start the command; its exit follows."""
         self._exec_failed(self._jobs[job], code, errno, detail)
         return []
 
-    def _exec_failed(self, kept: KeptJob, code: str, errno: int, detail: str) -> None:
+    def _exec_failed(self, kept: KeptJob, code: str, errno: int | None, detail: str) -> None:
         kept.exec_code, kept.exec_errno, kept.exec_detail = code, errno, detail
 
     # The way down --------------------------------------------------------------------------------------------------

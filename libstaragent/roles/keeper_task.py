@@ -52,6 +52,8 @@ def task_of(value: object) -> Task | None:
     path = _text(value, "path", PATH_MAX)
     if not path.startswith("/"):
         raise COMMAND_SPEC.error("path is not absolute")
+    if any(part in ("", ".", "..") for part in path[1:].split("/")):
+        raise COMMAND_SPEC.error("path is not plain")
     if value.get("kind") == "read":
         return ReadTask(path, _whole(value, "max_bytes"))
     if value.get("kind") != "place":

@@ -190,6 +190,27 @@ def keeper(start_keeper: Callable[..., KeeperProcess]) -> KeeperProcess:
     return start_keeper()
 
 
+@pytest.fixture(scope="module")
+def one_keeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeeperProcess]:
+    """One keeper for the tests of a module, each with jobs of its own."""
+    keeper = KeeperProcess(tmp_path_factory.mktemp("keeper") / "state")
+    yield keeper
+    keeper.stop()
+    Groups(str(keeper.state)).close()
+
+
+@pytest.fixture(scope="module")
+def bare_keeper() -> Iterator[KeeperProcess]:
+    """The same as a user who may not change users, whoever runs the tests."""
+    directory = tempfile.mkdtemp()
+    if os.geteuid() == 0:
+        os.chown(directory, 65534, 65534)
+    keeper = KeeperProcess(Path(directory) / "state", user=65534 if os.geteuid() == 0 else None)
+    yield keeper
+    keeper.stop()
+    shutil.rmtree(directory)
+
+
 @pytest.fixture(params=["own user", "without privilege"])
 def any_keeper(request: pytest.FixtureRequest, start_keeper: Callable[..., KeeperProcess]) -> Iterator[KeeperProcess]:
     """As it is, and as a user who may neither make control groups nor change users."""

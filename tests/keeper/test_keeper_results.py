@@ -214,7 +214,7 @@ print(os.getsid(0) == os.getpid())
         ({"argv": ["/no/such/command"]}, codes.COMMAND_MISSING, 2),
         ({"argv": ["/etc/passwd"]}, codes.COMMAND_NOT_EXECUTABLE, 13),
         ({"argv": ["true"], "cwd": "/no/such/directory"}, codes.WORKING_DIRECTORY, 2),
-        ({"argv": ["true"], "user": "no-such-user"}, codes.RUN_AS_UNKNOWN, 0),
+        ({"argv": ["true"], "user": "no-such-user"}, codes.RUN_AS_UNKNOWN, None),
         ({"argv": ["true", "x" * 500_000]}, codes.SPAWN_FAILED, 7),
     ],
 )
