@@ -111,8 +111,11 @@ class AgentLoop:
             wake_ms = self._core.schedules.wake_ms
             if wake_ms is not None:
                 timeout = min(timeout, max(0.0, (wake_ms - _now_ms()) / 1000))
+            if self._drafts.busy:
+                timeout = 0.0
             for key, _ in self._selector.select(timeout):
                 key.data()
+            self._drafts.work(self._core, time.monotonic())
             self._carry_out()
             self._send()
             self._watch_keeper()
@@ -283,16 +286,7 @@ class AgentLoop:
             case Follow():
                 self._follow(effect)
             case ReadRecords():
-                owner, pairs, after, missed = self._spools.read(effect)
-                self._core.effects += self._core.reads.records_read(
-                    effect.stream,
-                    self._core.connection,
-                    owner=owner,
-                    pairs=pairs,
-                    next_offset=after,
-                    missed=missed,
-                    now_ms=_now_ms(),
-                )
+                self._core.effects += self._spools.carry_out(effect, self._core, _now_ms())
             case OpenDraft() | WriteDraft() | CheckDraft() | DropDraft():
                 self._drafts.carry_out(effect, self._core, time.monotonic())
             case StoreRoster():

@@ -18,7 +18,8 @@ from msgspec import Struct
 
 from agentd.keeper.spoolfile import Records, SpoolReader
 from libstaragent.jobs.spool import WHOLE
-from libstaragent.roles.agent_effects import ReadRecords
+from libstaragent.roles.agent import AgentCore
+from libstaragent.roles.agent_effects import Effect, ReadRecords
 
 # Files deleted in one sweep, some hundredths of a millisecond each. While more are due a sweep comes with each tick:
 # this is more than a host can run in that second, so what is kept stays bounded however busy it is.
@@ -58,6 +59,19 @@ class Spools:
         self._open: OrderedDict[str, SpoolReader] = OrderedDict()
         self._next_sweep = 0.0
         self.given_up = 0
+
+    def carry_out(self, effect: ReadRecords, core: AgentCore, now_ms: int) -> list[Effect]:
+        """Read, and tell the core; what it wants next."""
+        owner, pairs, after, missed = self.read(effect)
+        return core.reads.records_read(
+            effect.stream,
+            core.connection,
+            owner=owner,
+            pairs=pairs,
+            next_offset=after,
+            missed=missed,
+            now_ms=now_ms,
+        )
 
     def read(self, effect: ReadRecords) -> tuple[str | None, Records, int, int]:
         """(who began the job or None where nothing is kept, records, the offset after them, bytes missed before)."""

@@ -151,7 +151,8 @@ class Blobs:
             job = self._job(want.job)
             if job is None or want.agent not in job.members or not isinstance(job.envelope.act, Put):
                 continue
-            path = self._folder / job.envelope.act.sha256.hex()
+            act = job.envelope.act
+            path = self._folder / act.sha256.hex()
             try:
                 data = await asyncio.to_thread(_piece, path, want.offset)
             except FileNotFoundError:
@@ -161,7 +162,13 @@ class Blobs:
                 log.warning("%s: %s", path, error.strerror)
                 continue
             else:
-                piece = t.BlobPiece(want.job, want.offset, data)
+                if len(data) != min(CHUNK_MAX, max(0, act.size - want.offset)):
+                    # Somebody cut it here: a room would keep the short piece for all its hosts.
+                    log.warning("%s is shorter than it was when it was whole", path)
+                    path.unlink(missing_ok=True)
+                    data = b""
+                code = "" if data else codes.BLOB_GONE.code
+                piece = t.BlobPiece(want.job, want.offset, data, code)
             self._bus.publish_lossy(pieces_subject(want.room), [piece])
 
     def tick(self, now: float) -> None:

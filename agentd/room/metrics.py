@@ -24,7 +24,7 @@ class RoomMetrics:
     def collect(self) -> Iterator[Metric]:
         """What prometheus_client asks for."""
         room = self._room
-        outputs = room.core.outputs
+        outputs, files = room.core.outputs, room.core.files
         labels = ("room",)
         for name, text, value in (
             ("turned_away", "Connections closed before TLS because too many came at once", room.refused),
@@ -38,6 +38,10 @@ class RoomMetrics:
                 outputs.sent.forgotten,
             ),
             ("unanswered_outputs", "Results that central asked for again and that agents repeat", outputs.unanswered),
+            ("asked_pieces", "Pieces of files that central was asked for", files.asked),
+            ("given_pieces", "Pieces of files that were sent to hosts", files.given),
+            ("refused_pieces", "Pieces of files that a host asked for without an open job for them", files.refused),
+            ("put_off_pieces", "Pieces of files that a host has to ask for again", files.put_off),
         ):
             counter = CounterMetricFamily(f"opsconsole_room_{name}", text, labels=labels)
             counter.add_metric((room.core.room,), value)
@@ -46,6 +50,7 @@ class RoomMetrics:
             ("connections", "TLS connections that stand", room.connections),
             ("reading_paused", "Connections not read because central is behind", room.reading_paused),
             ("unfinished_bytes", "Of frames of agents that have not come whole", room.unfinished_bytes),
+            ("kept_piece_bytes", "Of files, kept for other hosts of the same job", files.kept_bytes),
         ):
             gauge = GaugeMetricFamily(f"opsconsole_room_{name}", text, labels=labels)
             gauge.add_metric((room.core.room,), value)

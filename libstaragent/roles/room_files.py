@@ -7,6 +7,9 @@ Pieces of a file that a job places are asked for by agents and had from central,
 because a job's hosts want the same ones at about the same time. A piece is given only to a host for which an order of
 that job is open here; one that does not fit on a connection now is asked for again.
 
+A connection on trial (`room_guard`) may be another machine's than the one that is meant: it is neither read from nor
+given pieces until that is over.
+
 Not here: who may read (the host judges), what is in a piece (the host checks the whole). Rules: everything may be lost
 and is asked for again by whoever misses it; each table has its bound.
 """
@@ -60,7 +63,17 @@ class RoomFiles:
         self._asked: OrderedDict[Piece, tuple[int, dict[str, None]]] = OrderedDict()
         self.read: list[t.ReadPiece | t.ReadOver] = []
         self.wanted: list[t.WantPiece] = []
+        # For whoever looks at a room: pieces asked of central, given to hosts, not given because no order is open for
+        # them or they are no pieces, and those that have to be asked for again.
+        self.asked = 0
+        self.given = 0
         self.refused = 0
+        self.put_off = 0
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of pieces kept for other hosts."""
+        return self._kept_bytes
 
     # Spools --------------------------------------------------------------------------------------------------------
 
@@ -85,7 +98,7 @@ class RoomFiles:
         if order.read in self._reads:
             return
         link = self._links.get(order.agent)
-        if link is None or link.connection.state != "open":
+        if link is None or link.connection.state != "open" or link.trial_until:
             self.read.append(t.ReadOver(order.read, codes.HOST_UNREACHABLE.code))
             return
         if len(self._reads) >= READS_MAX:
@@ -114,8 +127,11 @@ class RoomFiles:
 
     def want(self, link: Link, want: m.Want, now_ms: int) -> None:
         """A host asks for a piece."""
-        if not self._wants(link.agent, want.job):
+        if want.offset % m.CHUNK_MAX or not self._wants(link.agent, want.job):
             self.refused += 1
+            return
+        if link.trial_until:
+            self.put_off += 1
             return
         piece = (want.job, want.offset)
         kept = self._kept.get(piece)
@@ -128,6 +144,7 @@ class RoomFiles:
             waiting[link.agent] = None
         if now_ms - asked_ms >= ASK_AGAIN_MS:
             asked_ms = now_ms
+            self.asked += 1
             self.wanted.append(t.WantPiece(self._room, link.agent, want.job, want.offset))
         self._asked[piece] = (asked_ms, waiting)
         if len(self._asked) > ASKED_MAX:
@@ -148,5 +165,7 @@ class RoomFiles:
                 self._give(link, piece)
 
     def _give(self, link: Link, piece: t.BlobPiece) -> None:
-        if self._has_room(link):
-            self._send(link, m.Chunk(piece.job, piece.offset, piece.data, piece.code))
+        if self._has_room(link) and self._send(link, m.Chunk(piece.job, piece.offset, piece.data, piece.code)):
+            self.given += 1
+        else:
+            self.put_off += 1
