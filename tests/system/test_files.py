@@ -91,9 +91,9 @@ def test_what_is_no_file_is_neither_fetched_nor_replaced(site: Any, tmp_path: Pa
     for name in ("folder", "pipe"):
         done = site.run("fetch", "-t", "web01", str(tmp_path / name), "-o", str(tmp_path / "in"))
         assert (done.returncode, codes.FILE_NOT_REGULAR.code in done.stderr) == (1, True)
-    done = put(site, file_of(tmp_path, 5), tmp_path / "folder")
-    assert (done.returncode, codes.FILE_FAILED.code in done.stderr) == (1, True)
-    assert (tmp_path / "folder").is_dir()
+        done = put(site, file_of(tmp_path, 5), tmp_path / name)
+        assert (done.returncode, codes.FILE_NOT_REGULAR.code in done.stderr) == (1, True)
+    assert (tmp_path / "folder").is_dir() and (tmp_path / "pipe").is_fifo()
 
 
 def test_a_file_that_is_not_there_or_too_large_says_so(site: Any, tmp_path: Path) -> None:
