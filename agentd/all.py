@@ -73,8 +73,6 @@ def run(options: Options, *, version: str) -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
-    # uvicorn's own words repeat ours, and a stranger's garbage must not fill the log.
-    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     state = State.open(options.state)
     lock = state.lock()

@@ -89,9 +89,9 @@ async def test_a_head_that_is_too_large_or_no_http_is_refused_and_closed(stack: 
 async def test_a_client_that_never_ends_its_head_is_told_so_and_closed(
     stack: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from agentd.central import listener
+    from agentd.central import http_connection
 
-    monkeypatch.setattr(listener, "HEAD_SECONDS", 0.05)
+    monkeypatch.setattr(http_connection, "HEAD_SECONDS", 0.05)
     answer = await raw(stack, b"GET /v1/health HTTP/1.1\r\nx: ")
     assert answer.startswith(b"HTTP/1.1 408 ") and codes.REQUEST_SLOW.code.encode() in answer
 
