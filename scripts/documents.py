@@ -223,6 +223,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "wire-limits": lambda: limits("libstaragent.protocol.limits"),
     "role-limits": lambda: limits(
         "libstaragent.roles.room",
+        "libstaragent.roles.room_turns",
         "libstaragent.roles.room_outputs",
         "libstaragent.roles.output_cache",
         "libstaragent.jobs.reduce",

@@ -313,6 +313,8 @@ class Room:
                 self.bytes_out += len(data)
                 peer.transport.write(data)
             core.written(link, now_ms=now_ms)
+        if not core.dirty:
+            core.next_turn(now_ms=now_ms)
         if core.closing:
             closing, core.closing = core.closing, []
             for link in closing:

@@ -17,7 +17,7 @@ side.
 
 from __future__ import annotations
 
-__all__ = ("AGENT", "ROOM", "Connection")
+__all__ = ("AGENT", "ROOM", "Connection", "framed")
 
 from collections import deque
 from struct import Struct as _Layout
@@ -87,6 +87,11 @@ _TABLE: dict[tuple[str, str, type], str] = {
 _STAYS_OPEN: dict[str, frozenset[type]] = {AGENT: frozenset(_FROM_AGENT), ROOM: frozenset(_FROM_ROOM)}
 
 
+def framed(message: m.AgentMessage | m.RoomMessage) -> bytes:
+    """A message as it travels. Raises FRAME_TOO_LARGE."""
+    return encode_frame(CONTROL, 0, m.encode_message(message))
+
+
 class Connection:
     """See the module. Not thread-safe; `now` is monotonic seconds."""
 
@@ -145,8 +150,10 @@ class Connection:
                 heard.append(self._live_output(stream, body))
         return heard
 
-    def send(self, message: m.AgentMessage | m.RoomMessage) -> None:
-        """Queue a message ahead of all data. Raises MESSAGE_UNEXPECTED, FRAME_TOO_LARGE, PEER_SLOW."""
+    def send(self, message: m.AgentMessage | m.RoomMessage, frame: bytes | None = None) -> None:
+        """Queue a message ahead of all data; `frame` is it in bytes, where many connections are told the same. Raises
+        MESSAGE_UNEXPECTED, FRAME_TOO_LARGE, PEER_SLOW.
+        """
         if self.state != "open" or type(message) not in _STAYS_OPEN[self.side]:
             self._step(self.side, message)
         if self.side == ROOM:
@@ -154,7 +161,7 @@ class Connection:
                 self._open_stream(message.stream, self._credit_in)
             elif type(message) is m.Credit and message.stream in self._credit_in:
                 self._credit_in[message.stream] += message.count
-        self._queue(self._control, encode_frame(CONTROL, 0, m.encode_message(message)))
+        self._queue(self._control, framed(message) if frame is None else frame)
 
     def credit(self, stream: int) -> int:
         """How many bytes of record data may be sent on `stream` now."""

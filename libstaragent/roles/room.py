@@ -13,7 +13,7 @@ is put on a link than LINK_QUEUED_MAX; the rest follows as bytes leave, and coun
 
 How it is driven: call an input, then publish `take_reports()` (in order, at least once) and hand `live` to viewers;
 for each link in `dirty` write `link.connection.take()` and say so with `written`, and close those in `closing`; clear
-these three.
+these three. Once all that was dirty is written, `next_turn`: more may follow (`room_turns`).
 `now` is monotonic seconds, `now_ms` the wall clock in ms. Nothing here walks all links or all orders: what waits for a
 time is on a wheel.
 """
@@ -41,6 +41,7 @@ from libstaragent.roles.room_hello import agreed_protocol
 from libstaragent.roles.room_outputs import RoomOutputs
 from libstaragent.roles.room_rosters import RoomRosters
 from libstaragent.roles.room_state import Link, OpenOrder, Pending, host_up
+from libstaragent.roles.room_turns import Turns
 from libstaragent.roles.seen import SeenOrders
 from libstaragent.roles.wheel import Wheel
 from libstaragent.security.roster import revoked_in
@@ -85,6 +86,7 @@ class RoomCore:
         self._orders_due: Wheel[OpenOrder] = Wheel()
         self._cancels_due: Wheel[str] = Wheel()
         self._settling: dict[Link, None] = {}
+        self._turns = Turns()
         self._guards = RoomGuards()
         self._on_trial: dict[Link, None] = {}
         self._rosters = RoomRosters(send=self._send, has_room=self._has_room)
@@ -143,10 +145,17 @@ class RoomCore:
         """Bytes were taken from the link: what waited for room may follow."""
         self._rosters.tell(link)
         while link.waiting and not link.trial_until and self._has_room(link):
+            if self._turns.full:
+                return self._turns.hold(link)
             job = link.waiting.popleft()
             pending = self._pending.get(link.agent, {}).get(job)
             if pending is not None:
                 self._deliver(link, job, pending, now_ms)
+
+    def next_turn(self, *, now_ms: int) -> None:
+        """All that was dirty is written: what was held back for that follows."""
+        for link in self._turns.next():
+            self.written(link, now_ms=now_ms)
 
     def closed(self, link: Link, code: str, *, now_ms: int) -> None:
         """The connection is gone."""
@@ -156,6 +165,7 @@ class RoomCore:
         self._links_due.discard(link, link.due_ms)
         link.connection.state = "closed"
         link.waiting.clear()
+        self._turns.drop(link)
         self.files.closed(link)
         if self.links.get(link.agent) is link:
             del self.links[link.agent]
@@ -226,6 +236,7 @@ class RoomCore:
                 self._watch_silence(link)
         for link in list(self._settling):
             self._flush_settled(link)
+        self.next_turn(now_ms=now_ms)
         for link in [link for link in self._on_trial if now >= link.trial_until]:
             del self._on_trial[link]
             link.trial_until = 0.0
@@ -382,7 +393,10 @@ class RoomCore:
 
     def _offer(self, link: Link, job: str, pending: Pending, now_ms: int) -> None:
         """Deliver now, or in its turn; after the roster, which the order may need."""
-        if link.waiting or link.trial_until or link.told < self._rosters.newest or not self._has_room(link):
+        if self._turns.full:
+            self._turns.hold(link)
+            link.waiting.append(job)
+        elif link.waiting or link.trial_until or link.told < self._rosters.newest or not self._has_room(link):
             link.waiting.append(job)
         else:
             self._deliver(link, job, pending, now_ms)
@@ -405,6 +419,7 @@ class RoomCore:
             pending.order.unsent.discard(link.agent)
             self.reports.append(t.TargetProgress(link.agent, job, "sent", now_ms))
         pending.nonce = link.nonce
+        self._turns.took(pending.order.dispatch.signed.payload)
         self._send(link, m.Run(job, pending.order.dispatch.signed, pending.proof, stream))
         cancel = self._cancels.get(job)
         if cancel is not None:
@@ -520,7 +535,7 @@ class RoomCore:
         link.due_ms = int(due * 1000) + 1
         self._links_due.add(link, link.due_ms)
 
-    def _send(self, link: Link, message: m.RoomMessage) -> bool:
+    def _send(self, link: Link, message: m.RoomMessage, frame: bytes | None = None) -> bool:
         if link.connection.state == "closed":
             return False
         try:
@@ -528,7 +543,7 @@ class RoomCore:
                 self._settling.pop(link, None)
                 jobs, link.settled = tuple(link.settled), []
                 link.connection.send(m.Settled(jobs))
-            link.connection.send(message)
+            link.connection.send(message, frame)
         except StarAgentError as error:
             self._fail(link, error)
             return False

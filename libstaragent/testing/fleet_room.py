@@ -141,6 +141,8 @@ class RoomProcess(SimProcess):
             if link.shell is not None and link.connection.queued:
                 link.shell.write(link.connection.take())
                 core.written(link, now_ms=self.clock.now_ms)
+        if not core.dirty:
+            core.next_turn(now_ms=self.clock.now_ms)
         closing, core.closing = core.closing, []
         for link in closing:
             end = link.shell

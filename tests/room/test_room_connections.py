@@ -81,8 +81,10 @@ async def test_when_central_is_behind_agents_are_not_read_and_nothing_is_lost(pl
     agent = place.name(1)
     client = await place.up(agent)
     place.central.hold = True
-    for number in range(20):
-        client.say(m.Accepted(place.name(100 + number)))
+    client.say(*(m.Accepted(place.name(100 + number)) for number in range(12)))
+    await place.until(lambda: len(place.central.of(t.TargetProgress)) == 12)
+    # Whoever speaks now is heard, and then no more.
+    client.say(*(m.Accepted(place.name(112 + number)) for number in range(8)))
     await place.until(lambda: place.room.reading_paused)
     client.say(*(m.Accepted(place.name(200 + number)) for number in range(20)))
     place.central.hold = False

@@ -11,6 +11,7 @@ from libstaragent.protocol import trunk as t
 from libstaragent.protocol.connection import AGENT, Connection
 from libstaragent.protocol.limits import OUTGOING_MAX
 from libstaragent.roles.room import LINK_QUEUED_MAX, Link, RoomCore
+from libstaragent.roles.room_turns import TURN_BYTES_MAX
 from libstaragent.security.signed import MAX_PAYLOAD, Signed
 
 NOW_MS = 1_700_000_000_000
@@ -34,10 +35,10 @@ def signed(size: int, *, mark: int = 0) -> Signed:
 class Host:
     """An agent's end of a link in memory; it reads when it is told to."""
 
-    def __init__(self, core: RoomCore, *, roster: int = 0) -> None:
+    def __init__(self, core: RoomCore, *, roster: int = 0, agent: str = HOST) -> None:
         self.core = core
         self.connection = Connection(AGENT, now=0.0)
-        self.link: Link = core.opened(HOST, now=0.0)
+        self.link: Link = core.opened(agent, now=0.0)
         self.heard: list[Any] = []
         self.say(
             m.Hello(
@@ -45,7 +46,7 @@ class Host:
                 protocol_max=1,
                 features=(),
                 version="0",
-                agent=HOST,
+                agent=agent,
                 boot_nonce=bytes(16),
                 connects=1,
                 clock_ms=NOW_MS,
@@ -64,6 +65,7 @@ class Host:
         """Read what is on the link, once."""
         self.heard += self.connection.receive(self.link.connection.take(), 0.0)
         self.core.written(self.link, now_ms=now_ms)
+        self.core.next_turn(now_ms=now_ms)
 
     def read_all(self) -> None:
         while self.link.connection.queued:
@@ -225,6 +227,46 @@ def test_a_new_revision_comes_with_the_one_before_it_to_every_host_that_is_up() 
     core.order(t.RosterRevisions(1, revisions), now_ms=NOW_MS)
     host.read_all()
     assert tuple(revision for message in host.of(m.Rosters) for revision in message.revisions) == revisions[1:]
+
+
+def test_a_large_order_for_many_hosts_goes_out_in_turns_and_reaches_each_of_them_once() -> None:
+    core = a_room()
+    hosts = [Host(core, agent=a_name(number)) for number in range(1, 101)]
+    for host in hosts:
+        host.read_all()
+    core.dirty.clear()
+    targets = tuple((host.link.agent, None) for host in hosts)
+    job = a_name(500)
+    dispatch = t.Dispatch(job, signed(BIG), LATER_MS, LATER_MS + 60_000, targets, watch=False, again=False)
+    core.order(dispatch, now_ms=NOW_MS)
+    gone = hosts.pop()
+    assert gone.link.connection.queued == 0
+    core.closed(gone.link, "", now_ms=NOW_MS)
+    turns = 0
+    while core.dirty:
+        turns += 1
+        assert sum(host.link.connection.queued for host in hosts) <= TURN_BYTES_MAX + 2 * BIG
+        assert len(sent(core)) == len({host.link.agent for host in hosts if host.jobs or host.link.connection.queued})
+        dirty = [host for host in hosts if host.link in core.dirty]
+        core.dirty.clear()
+        for host in dirty:
+            host.heard += host.connection.receive(host.link.connection.take(), 0.0)
+            core.written(host.link, now_ms=NOW_MS)
+        core.next_turn(now_ms=NOW_MS)
+    assert turns >= len(hosts) * BIG // TURN_BYTES_MAX
+    assert all(host.jobs == [job] for host in hosts)
+    core.tick(now=0.0, now_ms=LATER_MS)
+    assert [report.agents for report in core.reports if isinstance(report, t.Undelivered)] == [(gone.link.agent,)]
+
+
+def test_a_revision_for_all_hosts_is_in_memory_once() -> None:
+    core = a_room()
+    hosts = [Host(core, agent=a_name(number)) for number in (1, 2)]
+    for host in hosts:
+        host.read_all()
+    core.order(t.RosterRevisions(1, (signed(BIG),)), now_ms=NOW_MS)
+    one, other = (host.link.connection.take() for host in hosts)
+    assert len(one) > BIG and one is other
 
 
 async def test_a_host_that_reads_slowly_gets_all_of_it_over_its_socket(place: Any) -> None:
