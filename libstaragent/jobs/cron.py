@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 
 from libstaragent import codes
+from libstaragent.model.ids import is_time_zone
 
 _FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 0, 7))
 # The 29th of February is at most eight years away.
@@ -108,7 +109,7 @@ def read_cron(fields: str, zone: str) -> CronTimes:
     from zoneinfo import ZoneInfo
 
     try:
-        known = ZoneInfo(zone)
+        known = ZoneInfo(zone if is_time_zone(zone) else "")
     except (OSError, ValueError, KeyError):
         raise codes.SCHEDULE_WHEN.error(f"no time zone {zone[:64]!r} here") from None
     return CronTimes(fields, known)

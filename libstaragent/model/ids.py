@@ -1,4 +1,4 @@
-"""What an id looks like: job and agent ids (ULID), fleet fingerprints, names of hosts, rooms and operators.
+"""What an id looks like: job and agent ids (ULID), fleet fingerprints, names of hosts, rooms, operators, time zones.
 
 Not here: who hands ids out, and whether one is taken. Rules: pure (time and random bytes are arguments), no `re` and no
 library, because each frame that names a job passes through here.
@@ -16,6 +16,7 @@ __all__ = (
     "is_fingerprint",
     "is_host_name",
     "is_room_name",
+    "is_time_zone",
     "is_ulid",
     "is_user_name",
     "new_ulid",
@@ -30,12 +31,15 @@ MAX_ULID_MS = (1 << 48) - 1
 # A host name is a DNS name at most (RFC 1035, 253 octets); the other names stand in tables and file names.
 MAX_HOST_NAME = 253
 MAX_SHORT_NAME = 63
+# The longest of the time zone database has 32.
+MAX_ZONE_NAME = 64
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _VALUE = {symbol: value for value, symbol in enumerate(_CROCKFORD)}
 _HEX = "0123456789abcdef"
 _ALPHANUMERIC = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _NAME_SYMBOLS = _ALPHANUMERIC + "._-"
+_ZONE_SYMBOLS = _ALPHANUMERIC + "_+-"
 
 
 def new_ulid(now_ms: int, random: bytes) -> str:
@@ -90,6 +94,13 @@ def is_room_name(text: str) -> bool:
 def is_user_name(text: str) -> bool:
     """Whether an operator may be called `text`."""
     return _is_name(text, MAX_SHORT_NAME)
+
+
+def is_time_zone(text: str) -> bool:
+    """Whether `text` looks like a name of the time zone database. To be asked before one is looked up: there it becomes
+    a path and a chain of imports, one for each dot.
+    """
+    return 0 < len(text) <= MAX_ZONE_NAME and all(part and _only(part, _ZONE_SYMBOLS) for part in text.split("/"))
 
 
 def _is_name(text: str, longest: int) -> bool:

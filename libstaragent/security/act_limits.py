@@ -75,7 +75,6 @@ MAX_SCHEDULE_LIFE_MS = 400 * 24 * 3_600_000
 # A shorter period is a daemon: a plugin.
 MIN_EVERY_MS = 1000
 MAX_CRON_BYTES = 256
-MAX_ZONE_BYTES = 64
 # More stops than this are no waves.
 MAX_WAVES = 32
 # A rest that is longer than the envelope may live never ends.
@@ -194,7 +193,7 @@ def _check_schedule(act: Schedule, issued: int) -> None:
         _need(0 <= when.start_ms <= MAX_INTEGER, "start_ms is not a time")
     elif isinstance(when, Cron):
         _need(0 < _text(when.fields, "fields") <= MAX_CRON_BYTES, "fields are empty or too long")
-        _need(0 < _text(when.zone, "zone") <= MAX_ZONE_BYTES, "zone is not a time zone")
+        _need(ids.is_time_zone(when.zone), "zone is not a time zone")
     _check_exec(act.run)
 
 

@@ -93,6 +93,12 @@ def test_any_text_is_read_or_refused_with_its_code(fields: str, zone: str) -> No
         assert error.code.code == "SA-1070"
 
 
+def test_a_zone_is_a_name_before_it_is_looked_up() -> None:
+    # Each dot would be an import within an import.
+    with pytest.raises(StarAgentError, match="SA-1070"):
+        read_cron("* * * * *", "a" + "." * 400 + "/b")
+
+
 def test_a_time_that_clocks_leave_out_is_not_due() -> None:
     # On 31 March 2024 Berlin had no 02:30.
     assert read_cron("30 2 * * *", "Europe/Berlin").next_after(ms("2024-03-30T12:00")) == ms("2024-04-01T00:30")

@@ -135,6 +135,7 @@ BROKEN = {
     "a network that is none": (RULE + 'run = ["x"]\nfrom = ["10.0.0.0/99"]\n', "line 5, column 10: from:"),
     "a time that is none": (RULE + 'run = ["x"]\nlimits = { timeout = "soon" }\n', "timeout: 'soon' is not a time"),
     "a zone that is none": (RULE + 'run = ["x"]\nwhen = { zone = "Mars/Olympus" }\n', "is no time zone"),
+    "a chain of imports as a zone": (RULE + f'run = ["x"]\nwhen = {{ zone = "a{"." * 400}/b" }}\n', "is no time zone"),
     "a case with NUL": ('[[case]]\noperator = "ann"\ntargets = "a"\nargv = ["a\\u0000"]\nexpect = "deny"\n', "NUL"),
     "** in the middle": (RULE + 'run = ["a ** b"]\n', "** may only be the last word"),
     "a type that is another": (RULE + "run = 5\n", "line 4, column 1: run is a list"),

@@ -46,7 +46,6 @@ MAX_RATE = 10_000
 MAX_RATE_MS = 24 * 3_600_000
 MAX_HOURS = 16
 DAY_MINUTES = 24 * 60
-MAX_ZONE_BYTES = 64
 
 ANY = "*"
 # The user that the agent itself is: what runs when nobody is named. No login may be called so.
@@ -226,20 +225,13 @@ def _check_rule(rule: Rule) -> None:
     for hours in rule.hours:
         _value(0 < len(hours.days) <= 7 and all(0 <= day <= 6 for day in hours.days), "when.days are not days")
         _value(0 <= hours.start < DAY_MINUTES and 0 <= hours.end <= DAY_MINUTES, "when.hours are not times of a day")
-        _value(0 < len(hours.zone) <= MAX_ZONE_BYTES and _is_zone(hours.zone), "when.zone is no time zone")
+        _value(ids.is_time_zone(hours.zone), "when.zone is no time zone")
 
 
 def _network(text: str) -> None:
     from ipaddress import ip_network  # late: an agent never asks where a request came from
 
     ip_network(text)
-
-
-def _is_zone(text: str) -> bool:
-    """Whether it looks like an IANA name; a path must never be made of it otherwise."""
-    parts = text.split("/")
-    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-"
-    return all(part and not part.strip(letters) for part in parts)
 
 
 def _check_expression(text: str, where: str) -> None:

@@ -397,4 +397,4 @@ def _odd(text: str) -> str:
 def _is_known_zone(zone: str) -> bool:
     from libstaragent.security.policy.decision import here_time
 
-    return here_time(0, zone) is not None
+    return ids.is_time_zone(zone) and here_time(0, zone) is not None
