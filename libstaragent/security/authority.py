@@ -122,9 +122,11 @@ def verify_act(
     _check_signer(envelope, signed.key, roster)
     if envelope.roster > roster.revision:
         raise codes.ROSTER_BEHIND.error(f"signed under revision {envelope.roster}, {roster.revision} is known")
-    bound = envelope.boot_nonce is not None and me is not None
-    # A host with a wrong clock cannot judge the roster's age either; what is bound to its boot reaches it all the same.
-    if not bound and time_judge.now(local_ms) >= roster.valid_until:
+    # A host with a wrong clock cannot judge the roster's age by it either; what is bound to its boot reaches it all the
+    # same, and is judged by what operators have signed. What is kept is not bound: it outlives the boot.
+    bound = envelope.boot_nonce is not None and me is not None and not kept
+    now = max(envelope.issued, time_judge.highest_ms) if bound else time_judge.now(local_ms)
+    if now >= roster.valid_until:
         raise codes.ROSTER_EXPIRED.error(f"revision {roster.revision}")
     if kept and isinstance(envelope.act, Schedule):
         time_judge.check_kept(envelope.act.until_ms, local_ms)

@@ -10,6 +10,7 @@ import pytest
 from libstaragent import codes
 from libstaragent.errors import Code, StarAgentError
 from libstaragent.model.ids import new_ulid
+from libstaragent.security.acts import Every, Schedule
 from libstaragent.security.authority import terminal_state, verify_act
 from libstaragent.security.clock import TimeJudge
 from libstaragent.security.envelope import (
@@ -200,6 +201,24 @@ def test_a_bound_envelope_reaches_a_host_whose_clock_is_in_1970_or_2100_and_no_o
     assert judged(act, local_ms=NOW_MS * 3)
     assert refusal(act, boot_nonce=b"another boot's..") is codes.ENVELOPE_WRONG_BOOT
     assert refusal(signed(), local_ms=0) is codes.ENVELOPE_CLOCK_SKEW
+
+
+def test_no_binding_outlives_the_roster_by_the_times_that_operators_signed() -> None:
+    late = ROSTER.valid_until
+    act = signed(boot_nonce=NONCE, issued=late, not_before=late, expires=late + HOUR_MS)
+    assert refusal(act) is codes.ROSTER_EXPIRED
+    # An earlier one is refused too, once another operator's signature has told this host how late it is.
+    judge = TimeJudge(late)
+    with pytest.raises(StarAgentError) as caught:
+        judged(signed(boot_nonce=NONCE), time_judge=judge, local_ms=0)
+    assert caught.value.code is codes.ROSTER_EXPIRED
+
+
+def test_a_schedule_that_was_bound_to_a_boot_ends_with_the_roster_as_any_other() -> None:
+    act = Schedule("hourly", Every(HOUR_MS, 0), Exec(("uptime",)), until_ms=NOW_MS + 300 * 24 * HOUR_MS)
+    kept = signed(act=act, boot_nonce=NONCE)
+    assert judged(kept, kept=True, local_ms=ROSTER.valid_until - 1)
+    assert refusal(kept, kept=True, local_ms=ROSTER.valid_until) is codes.ROSTER_EXPIRED
 
 
 def test_a_host_without_a_boot_nonce_is_a_misuse() -> None:
