@@ -37,9 +37,11 @@ from libstaragent.security.acts import (
     ReadSpool,
     Schedule,
     TargetList,
+    TargetRoot,
     Unschedule,
 )
 from libstaragent.security.envelope import sign
+from libstaragent.security.membership import MembershipTree, Proof
 from libstaragent.security.policy.model import FOUNDERS, Rule
 from libstaragent.security.roster import Operator, RosterChain, digest, open_roster, sign_roster
 from libstaragent.security.signed import Signed
@@ -84,10 +86,10 @@ class Thief:
     def say(self, *orders: Any) -> None:
         self.bus.publish(orders_subject("main"), list(orders))
 
-    async def ends(self, agent: str, job: str, signed: Signed) -> Any:
+    async def ends(self, agent: str, job: str, signed: Signed, proof: Proof | None = None) -> Any:
         """What the host says to an order."""
         self.say(
-            t.Dispatch(job, signed, now_ms() + HOUR_MS, now_ms() + HOUR_MS, ((agent, None),), False, False, self.boot)
+            t.Dispatch(job, signed, now_ms() + HOUR_MS, now_ms() + HOUR_MS, ((agent, proof),), False, False, self.boot)
         )
         return await self.until(lambda: self.result_of(job))
 
@@ -132,6 +134,7 @@ def test_a_thief_of_the_control_plane_makes_no_host_run_or_hand_over_anything(
         admin.revise(lambda roster: msgspec.structs.replace(roster, rules=(admins, kim_may)))
         admin.add_operator("kim", public_key(KIM), ("operator",))
         web01 = fleet.resolve("web01")[0]
+        web02 = fleet.resolve("web02")[0]
         with site.http() as http:
             old_chain = msgspec.json.decode(
                 msgspec.json.encode(http.get("/v1/trust").json()["rosters"]), type=list[Signed]
@@ -207,6 +210,33 @@ def test_a_thief_of_the_control_plane_makes_no_host_run_or_hand_over_anything(
                 result = await thief.ends(web01.agent, job, signed)
                 assert result.state in states, (name, result)
                 assert referee.read_text() == "ran\n", name
+            # Many hosts stand under a root, and the operator's list has no web01. Its paths are the thief's to make.
+            named = [
+                msgspec.structs.replace(web01, agent=new_ulid(at, bytes(10)), name=f"web{at}") for at in range(10, 29)
+            ]
+            listed = [web02, *named]
+            theirs, wider = MembershipTree(listed), MembershipTree([*listed, web01])
+            swapped = MembershipTree([web01, *named])
+            proofs: dict[str, tuple[Proof | None, dict[str, Any]]] = {
+                "no path": (None, {}),
+                "another host's path": (theirs.proof(web02.agent), {}),
+                "a path in a wider list": (wider.proof(web01.agent), {}),
+                "a path in a list of the same length": (swapped.proof(web01.agent), {}),
+                "the leaf itself": (Proof(0, b""), {}),
+                "the root as a neighbour": (Proof(0, theirs.root), {}),
+                "a wider list's root under the old signature": (
+                    wider.proof(web01.agent),
+                    {"root": wider.root, "count": 21},
+                ),
+            }
+            for name, (proof, other) in proofs.items():
+                targets = TargetRoot("web*", theirs.count, theirs.root)
+                many = sign(msgspec.structs.replace(operators(site, web01, wrote), targets=targets), site.seed)
+                order = changed(many, targets=msgspec.to_builtins(targets) | other) if other else many
+                result = await thief.ends(web01.agent, read(many), order, proof)
+                expected = codes.SIGNATURE_INVALID if other else codes.ENVELOPE_NOT_MEMBER
+                assert result.code == expected.code, (name, result)
+                assert referee.read_text() == "ran\n", name
             # A roster of its own, by its own key, by its own root, and one that goes back.
             newest = open_roster(old_chain[-1])
             own = msgspec.structs.replace(
@@ -239,7 +269,11 @@ def test_a_thief_of_the_control_plane_makes_no_host_run_or_hand_over_anything(
             # That the referee can be reached: what an operator did sign and nobody has seen runs here too.
             honest = sign(operators(site, web01, wrote), site.seed)
             assert (await thief.ends(web01.agent, read(honest), honest)).state == "ok"
-            assert referee.read_text() == "ran\nlet\nran\n"
+            # So does what stands under a root with it, by the path that is its own.
+            targets = TargetRoot("web*", wider.count, wider.root)
+            honest = sign(msgspec.structs.replace(operators(site, web01, wrote), targets=targets), site.seed)
+            assert (await thief.ends(web01.agent, read(honest), honest, wider.proof(web01.agent))).state == "ok"
+            assert referee.read_text() == "ran\nlet\nran\nran\n"
         finally:
             await thief.room.stop()
 
