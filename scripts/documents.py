@@ -237,7 +237,10 @@ PARTS: dict[str, Callable[[], str]] = {
     "target-limits": lambda: limits("libstaragent.targets.limits"),
     "roster-limits": lambda: limits("libstaragent.security.roster", "libstaragent.security.clock"),
     "envelope": lambda: structs(
-        "libstaragent.security.acts", "Envelope", "Exec", "Cancel", "IssueToken", "TargetList", "TargetRoot", "Member"
+        "libstaragent.security.acts",
+        *("Envelope", "Exec", "Put", "Fetch", "ReadSpool", "ReadHeads", "Schedule", "Unschedule", "PauseSchedule"),
+        *("Cancel", "Pause", "Resume", "IssueToken", "ResolveClone", "At", "Every", "Cron", "AtBoot", "Plan"),
+        *("TargetList", "TargetRoot", "Member"),
     ),
     "roster": lambda: structs("libstaragent.security.roster", "Roster", "Operator"),
     "routes": routes,

@@ -16,6 +16,9 @@ log = logging.getLogger("agentd.bus")
 
 # A batch that was refused (the disk is full, say), or whose handler failed, is delivered again after this many seconds.
 REDELIVER_AFTER = 0.5
+# Batches that wait for a handler that has never come: orders for a room that is not run here, as of a host whose token
+# named another. A room that starts is given all that is open anyway; of one that does not, the oldest are let go.
+UNHEARD_MAX = 1024
 
 
 class _Delivery:
@@ -47,6 +50,10 @@ class _Subject:
         self.unacknowledged_bytes = 0
 
     def put(self, batch: Sequence[Any], size: int) -> None:
+        if self.handler is None and len(self._waiting) >= UNHEARD_MAX:
+            gone = self._waiting.popleft()
+            self.unacknowledged -= len(gone.batch)
+            self.unacknowledged_bytes -= gone.size
         self._waiting.append(_Delivery(batch, self, size))
         self.unacknowledged += len(batch)
         self.unacknowledged_bytes += size

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from agentd.bus import WANTS, Bus, pieces_subject
 from libstaragent import codes
+from libstaragent.errors import StarAgentError
 from libstaragent.protocol import trunk as t
 from libstaragent.protocol.messages import CHUNK_MAX
 from libstaragent.roles.central_plans import Permit
@@ -88,7 +89,7 @@ class Blobs:
         if name not in self._expected and self._used + act.size > BLOBS_BYTES_MAX:
             self.sweep()
             if self._used + act.size > BLOBS_BYTES_MAX:
-                raise codes.BLOBS_FULL.error(f"{self._used} bytes wait, {BLOBS_BYTES_MAX} allowed")
+                raise _full(self._used)
         self._expected[name] = (act.size, time.monotonic())
         return self._stands(name)
 
@@ -96,6 +97,7 @@ class Blobs:
         """The next bytes of an expected file; its size, and how much of it is here now.
 
         :raises NotFound: it is not expected. Conflict: it stands elsewhere. IntegrityError: whole, it is another.
+        :raises ResourceShort: others that were expected as well have taken the room.
         """
         expected = self._expected.get(name)
         if expected is None:
@@ -103,14 +105,21 @@ class Blobs:
         size = expected[0]
         if name in self._taking or offset != self._stands(name) or offset + len(data) > size:
             raise codes.BLOB_OFFSET.error(f"it stands at {self._stands(name)} of {size}")
+        if self._used + len(data) > BLOBS_BYTES_MAX:
+            raise _full(self._used)
         self._taking.add(name)
+        # Before it is written: many uploads may be on their way to the disk at once.
+        self._used += len(data)
         try:
             await asyncio.to_thread(self._append, name, size, offset, data)
         except OSError as error:
+            self._used -= len(data)
             raise codes.STORE_FAILED.error(f"the file: {error.strerror}", errno=error.errno) from error
+        except StarAgentError:
+            self._used -= offset + len(data)
+            raise
         finally:
             self._taking.discard(name)
-        self._used += len(data)
         return size, offset + len(data)
 
     def _stands(self, name: str) -> int:
@@ -183,14 +192,20 @@ class Blobs:
         used = 0
         with os.scandir(self._folder) as entries:
             for entry in entries:
-                stat = entry.stat(follow_symlinks=False)
-                if stat.st_mtime < oldest:
-                    os.unlink(entry.path)
-                else:
-                    used += stat.st_size
+                # One that was whole a moment ago has another name now.
+                with contextlib.suppress(FileNotFoundError):
+                    stat = entry.stat(follow_symlinks=False)
+                    if stat.st_mtime < oldest:
+                        os.unlink(entry.path)
+                    else:
+                        used += stat.st_size
         self._used = used
         since = time.monotonic() - KEPT_SECONDS
         self._expected = {name: entry for name, entry in self._expected.items() if entry[1] > since}
+
+
+def _full(used: int) -> StarAgentError:
+    return codes.BLOBS_FULL.error(f"{used} bytes wait, {BLOBS_BYTES_MAX} allowed")
 
 
 def _piece(path: Path, offset: int) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agentd.bus import Delivery
-from agentd.bus.memory import MemoryBus
+from agentd.bus.memory import UNHEARD_MAX, MemoryBus
 
 WITHIN = 10.0
 
@@ -61,3 +61,15 @@ async def test_a_batch_that_was_acknowledged_before_its_handler_failed_does_not_
     await handler.until(2)
     assert handler.seen == ["bad", "good"]
     assert bus.unacknowledged("reports") == 0
+
+
+async def test_of_what_nobody_ever_takes_the_newest_is_kept_and_comes_to_the_one_who_does() -> None:
+    bus = MemoryBus(asyncio.get_running_loop())
+    for number in range(UNHEARD_MAX + 7):
+        bus.publish("orders.nowhere", [number], size=10)
+    assert bus.unacknowledged("orders.nowhere") == UNHEARD_MAX
+    assert bus.unacknowledged_bytes("orders.nowhere") == 10 * UNHEARD_MAX
+    handler = Handler(lambda value: False)
+    bus.subscribe("orders.nowhere", handler)
+    await handler.until(UNHEARD_MAX)
+    assert handler.seen == list(range(7, UNHEARD_MAX + 7))

@@ -99,3 +99,23 @@ async def test_files_that_wait_have_a_limit(stack: Any, refused: Refused) -> Non
     act = Put(path="/x", size=1, sha256=hashlib.sha256(os.urandom(1)).digest())
     signed = stack.people.sign(stack.people.envelope(act, TargetList("web01", (member,))))
     refused(await stack.post("/v1/blobs", signed), codes.BLOBS_FULL, 503)
+
+
+async def test_files_that_are_expected_at_once_have_that_limit_together(
+    stack: Any, refused: Refused, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("agentd.central.blobs.BLOBS_BYTES_MAX", 1000)
+    (member,) = await stack.add_hosts("web01")
+    contents = [os.urandom(600) for _ in range(2)]
+    names = [hashlib.sha256(content).hexdigest() for content in contents]
+    for content, name in zip(contents, names, strict=True):
+        act = Put(path="/x", size=len(content), sha256=bytes.fromhex(name))
+        signed = stack.people.sign(stack.people.envelope(act, TargetList("web01", (member,))))
+        assert (await stack.post("/v1/blobs", signed)).status_code == 200
+    await stack.log_in()
+    first, second = [
+        await stack.http.put(f"/v1/blobs/{name}?offset=0", content=content, headers=stack.bearer)
+        for content, name in zip(contents, names, strict=True)
+    ]
+    assert first.status_code == 200
+    refused(second, codes.BLOBS_FULL, 503)

@@ -77,5 +77,6 @@ class HostsApi:
         expression = targets.parse(call.text("targets"))
         async with self._choosing:
             found = await asyncio.to_thread(targets.select, expression, hosts.facts(), roster.groups)
-        members = tuple(hosts.members[host.id] for host in found)
+        # One that was there when the choice began may have been revoked since.
+        members = tuple(member for host in found if (member := hosts.members.get(host.id)) is not None)
         return Reply(Resolved(members=members, revision=roster.revision, clock_ms=self._central.now_ms()))

@@ -207,7 +207,9 @@ def table(
             method="PUT", path="/v1/blobs/{sha256}", handler=files.take, authority="reader",
             summary="The next bytes, at most 4 MiB, of a file that was said", gives=BlobStands,
             parameters=(Parameter("offset", "where they belong: where the file stands", "integer"),),
-            refusals=(codes.BLOB_UNEXPECTED, codes.BLOB_OFFSET, codes.BLOB_DIGEST, codes.BODY_TOO_LARGE),
+            refusals=(
+                codes.BLOB_UNEXPECTED, codes.BLOB_OFFSET, codes.BLOB_DIGEST, codes.BLOBS_FULL, codes.BODY_TOO_LARGE,
+            ),
         ),
         Route(
             method="POST", path="/v1/reads", handler=files.read, authority="envelope",
