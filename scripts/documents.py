@@ -229,6 +229,7 @@ PARTS: dict[str, Callable[[], str]] = {
         "libstaragent.jobs.reduce",
         "libstaragent.roles.admission",
         "libstaragent.roles.agent",
+        "libstaragent.roles.agent_handover",
         "libstaragent.roles.refusals",
         "libstaragent.roles.keeper",
         "libstaragent.roles.agent_run",

@@ -341,7 +341,7 @@ class AgentLoop:
 
     def _tick(self, now: float) -> None:
         now_ms = _now_ms()
-        self._core.tick(now=now)
+        self._core.tick(now=now, now_ms=now_ms)
         self._spools.tick(now, time.time())
         connection = self._core.connection
         if self._room is not None:

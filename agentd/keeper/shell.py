@@ -426,6 +426,8 @@ class KeeperShell:
                 continue
             # Nothing readable at all: what happened to it is unknown, unless it was never begun to be written.
             what = started[0] if reserved[0] != "damaged" and finished[0] == BLANK else "damaged"
+            if what == BLANK and reserved[0] == BLANK:
+                what = "empty"
             end = finished[1] if finished[0] == WHOLE else None
             self.perform(self.core.on_found(name, what, started[1], end, time.monotonic()))
 

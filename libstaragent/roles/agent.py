@@ -1,25 +1,29 @@
 """The agent's decisions: what to do with each word of its room, its keeper and its disk. Pure; the shell is
 agentd/agent.
 
+The file is long because room and disk meet in each job: apart, no reader could follow one.
+
 It promises two things, whoever is killed when: a job runs at most once, and its result is not lost. So
 
     accepting   the envelope was verified; its record is on the way to disk
-    starting    the record is on disk; the keeper was told (its O_EXCL spool is the second lock)
+    holding     the record is on disk; the job waits for a place at the keeper (`agent_handover`)
+    starting    the keeper was told (its O_EXCL spool is the second lock)
     running     the keeper has written `started`
     reading     the keeper has written `finished`; its spool is being read
-    pulling     only of a `Put`, before starting: its file comes piece by piece (`agent_files`)
+    pulling     only of a `Put`, before holding: its file comes piece by piece (`agent_files`)
+    recovered   an agent before us took it; whether it was begun, the keeper says
+    ending      it ended and never started: that is on the way to disk, then it is said
     reporting   the result was said, and is repeated until the store has it
     settling    the store has it; that is on the way to disk; then the keeper may delete the spool
 
-    accepting ─persisted→ starting ─started→ running ─finished→ reading ─read→ reporting ─settled→ settling
-    ─persisted→ gone
+    accepting ─persisted→ holding ─a place→ starting ─started→ running ─finished→ reading ─read→ reporting ─settled→
+    settling ─persisted→ gone
 
-After a restart the journal says what was taken and the keeper what was started. Taken and not known to the keeper means
-that nothing ran: it is reported as `interrupted`, and never started then. Ids stay known until
+After a restart the journal says what was taken and the keeper what was begun. Taken and not known to the keeper means
+that nothing ran: ordered again, it is verified again and starts late. So the word that a job did not run is on disk
+before it is said: else the next process would start it. Ids stay known until
 24 h after they expire, by the time in operators' signatures. Where a damaged journal lost ids, what was issued before
 that was found is not started: it may be one of them. (What is bound to this boot cannot be: no earlier one took it.)
-
-The file is long because room, disk and keeper meet in each job: apart, no reader could follow one.
 
 How it is driven: call an input, then carry out and clear `effects` in their order, and send `connection.take()`. The
 answer to an effect is another input. `now` is monotonic seconds, `now_ms` the wall clock in ms.
@@ -31,7 +35,8 @@ __all__ = ("AgentCore",)
 
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
-from typing import Any
+
+from msgspec.structs import replace
 
 from libstaragent import codes
 from libstaragent.errors import Code, StarAgentError
@@ -47,20 +52,19 @@ from libstaragent.roles.agent_effects import (
     KeepHeads,
     Log,
     Persist,
-    ReadSpool,
     Renew,
     ToKeeper,
     Verifier,
 )
 from libstaragent.roles.agent_files import Pulls
-from libstaragent.roles.agent_heads import heads_result
-from libstaragent.roles.agent_keeping import AgentKeeping, counts_until
+from libstaragent.roles.agent_handover import HANDED_MAX, AgentHandover
+from libstaragent.roles.agent_keeping import counts_until
 from libstaragent.roles.agent_live import AgentLive
 from libstaragent.roles.agent_rosters import RosterIntake
-from libstaragent.roles.agent_run import LocalRun, ids_lost, keeper_spec, recovered, result_of
+from libstaragent.roles.agent_run import LocalRun, ids_lost, recovered, result_of
 from libstaragent.roles.agent_spools import SpoolReads
-from libstaragent.roles.refusals import LONGEST_LIFE_MS, Refusals, refused_until
-from libstaragent.security.acts import SCHEDULE_ACTS, Cancel, Exec, Fetch, Put, ReadHeads
+from libstaragent.roles.refusals import Refusals, refused_until
+from libstaragent.security.acts import SCHEDULE_ACTS, Cancel
 from libstaragent.security.envelope import Envelope
 from libstaragent.security.heads import Head, HeadRing
 from libstaragent.security.result_signature import ResultSigner
@@ -77,7 +81,7 @@ RESEND_AFTER = 30.0
 REPORTS_QUEUED_MAX = 4 * 1024 * 1024
 
 
-class AgentCore(AgentLive, AgentKeeping):
+class AgentCore(AgentLive, AgentHandover):
     """See the module."""
 
     def __init__(
@@ -95,22 +99,22 @@ class AgentCore(AgentLive, AgentKeeping):
         signer: ResultSigner | None = None,
         heads: Iterable[Head] = (),
         boot: str = "",
+        handed_max: int = HANDED_MAX,
     ) -> None:
-        super().__init__(agent=agent, boot=boot, verifier=verifier, state_of=state_of)
+        super().__init__(
+            agent=agent, boot=boot, verifier=verifier, state_of=state_of, signer=signer, handed_max=handed_max
+        )
         self._agent = agent
-        self._state_of = state_of
         self._version = version
         self._boot_nonce = boot_nonce
         self._hostname = hostname
         self._addresses = addresses
         self._facts = facts
-        self._signer = signer
         self.heads = HeadRing(heads)
         self.effects: list[Effect] = []
         self.connection: Connection | None = None
         self.refused: m.Refuse | m.GoAway | None = None
         self.open: dict[str, LocalRun] = {}
-        self._done: dict[str, int] = {}
         # The same ids, the first to expire first.
         self._expiring: list[tuple[int, str]] = []
         self._refusals = Refusals() if signer is None else Refusals(signer.sign)
@@ -119,7 +123,6 @@ class AgentCore(AgentLive, AgentKeeping):
         self._tokens: dict[int, tuple[str, str]] = {}
         self._next_token = 1
         self._kept_time_ms = verifier.highest_ms
-        self._keeper_up = False
         self._floor_ms = 0
         self.pulls = Pulls(
             say=self._say, act=lambda effect: self.effects.append(effect), whole=self._pulled, failed=self._not_pulled
@@ -161,8 +164,11 @@ class AgentCore(AgentLive, AgentKeeping):
     def receive(self, data: bytes, *, now: float, now_ms: int) -> None:
         """Bytes of the room. Raises a coded error when the connection is of no more use."""
         assert self.connection is not None
+        self._see_clock(now, now_ms)
         for message in self.connection.receive(data, now):
             self._hear(message, now, now_ms)
+        # Last, so that what comes together with its cancel does not start.
+        self._hand_on(now)
         self._follow_all()
         self.effects += self.reads.pump(self.connection)
 
@@ -170,8 +176,12 @@ class AgentCore(AgentLive, AgentKeeping):
         """Ask for the next certificate; False when there is no connection now."""
         return self._say(m.RenewRequest(csr))
 
-    def tick(self, *, now: float) -> None:
-        """Repeat unacknowledged results, forget old ids. Call about once a second."""
+    def tick(self, *, now: float, now_ms: int | None = None) -> None:
+        """Repeat unacknowledged results, forget old ids, end what may not start any more. Call about once a second."""
+        if now_ms is not None:
+            self._see_clock(now, now_ms)
+        self._expire(now)
+        self._hand_on(now)
         for run in self.open.values():
             if run.state == "reporting" and now - run.last_sent >= RESEND_AFTER:
                 self._report(run, now)
@@ -204,20 +214,16 @@ class AgentCore(AgentLive, AgentKeeping):
                 failed = failed_result(job, "spawn_failed", codes.JOURNAL_FAILED.code, errno=errno, ran="maybe")
                 self._finish(job, failed, now)
                 return
-            run.state = "starting"
+            run.state = "holding"
             self._say_again(job, run, now)
-            if run.cancelled:
-                self._finish(job, TargetResult(job=job, state="cancelled", ran="no"), now)
-            elif run.envelope is not None and isinstance(run.envelope.act, ReadHeads):
-                self._finish(job, heads_result(job, self.heads.heads), now)
-            elif run.envelope is not None and isinstance(run.envelope.act, Put):
-                run.state = "pulling"
-                self.pulls.begin(job, run.envelope.act, now)
-            elif self._keeper_up:
-                self._spawn(job, run)
+            self._begin(job, run, now)
+            self._hand_on(now)
+        elif kind == "ended" and run.state == "ending":
+            assert run.result is not None
+            self._report_as(run, run.result if errno is None else replace(run.result, ran="maybe"), now)
         elif kind == "done" and run.state == "settling":
             if errno is not None:
-                run.state = "reporting"
+                run.state = "recovered" if run.result is None else "reporting"
                 return
             del self.open[job]
             self._remember(job, counts_until(run))
@@ -228,83 +234,6 @@ class AgentCore(AgentLive, AgentKeeping):
         run = self.open.get(job)
         if run is not None and run.state == "reading" and run.summary is not None:
             self._finish(job, result_of(job, run.summary, output), now)
-
-    # The keeper ----------------------------------------------------------------------------------------------------
-
-    def keeper_known(self, jobs: Iterable[dict[str, Any]], *, now: float, now_ms: int) -> None:
-        """The keeper is there, and this is all it has. What was taken and is not in it did not run."""
-        self._keeper_up = True
-        known = {entry["job"]: entry for entry in jobs}
-        for job, entry in known.items():
-            if job in self._done:
-                self.effects.append(ToKeeper({"op": "forget", "job": job}))
-                continue
-            if job not in self.open:
-                # A spool whose journal record is lost: it ran, so its id counts and its result is told.
-                self.open[job] = LocalRun("starting", expires_ms=now_ms + LONGEST_LIFE_MS)
-            elif self.open[job].state == "pulling":
-                # An agent before us had all of the file and handed it over.
-                self.open[job].state = "starting"
-                self.open[job].envelope = None
-            if entry["done"]:
-                self.keeper_says({"ev": "finished", **entry}, now=now)
-            elif entry["state"] == "running":
-                self.keeper_says({"ev": "started", **entry}, now=now)
-        for job, run in list(self.open.items()):
-            if run.state == "pulling" and run.envelope is not None and isinstance(run.envelope.act, Put):
-                # What the keeper does not know was not placed: to go on with the draft is safe.
-                self.pulls.begin(job, run.envelope.act, now)
-            if job in known or run.state not in ("starting", "running"):
-                continue
-            if run.doubtful:
-                self._finish(job, ids_lost(job), now)
-            elif run.envelope is None:
-                self._finish(job, failed_result(job, "interrupted", codes.NEVER_STARTED.code), now)
-            elif run.cancelled:
-                self._finish(job, TargetResult(job=job, state="cancelled", ran="no"), now)
-            elif now_ms >= run.expires_ms:
-                # It waited for the keeper for so long; what was signed may not start any more.
-                self._finish(job, failed_result(job, "expired", codes.ENVELOPE_EXPIRED.code), now)
-            else:
-                self._spawn(job, run)
-
-    def keeper_gone(self) -> None:
-        """The keeper's socket closed; a new keeper will tell what became of its jobs."""
-        self._keeper_up = False
-
-    def keeper_says(self, event: dict[str, Any], *, now: float) -> None:
-        """started, output, finished or refused, of one job."""
-        job = event["job"]
-        run = self.open.get(job)
-        kind = event["ev"]
-        if run is None:
-            if kind == "finished" and job in self._done:
-                # Told from memory while its disk failed, and on disk only now: it may be deleted all the same.
-                self.effects.append(ToKeeper({"op": "forget", "job": job}))
-            return
-        if kind == "started" and run.state == "starting":
-            run.state = "running"
-            run.started_ms = event["at_ms"]
-            if run.told:
-                self._say(m.Started(job, event["at_ms"]))
-            if run.cancelled:
-                self._kill(job)
-            self._watch_keeper(job, run)
-        elif kind == "output":
-            run.live_end = max(run.live_end, event["end"])
-            self._follow(job, run)
-        elif kind == "finished" and run.state in ("starting", "running"):
-            run.summary = event
-            if event["stdout_bytes"] or event["stderr_bytes"]:
-                run.state = "reading"
-                self.effects.append(ReadSpool(job))
-            else:
-                self._finish(job, result_of(job, event, None), now)
-        elif kind == "refused" and run.state == "starting":
-            result = failed_result(
-                job, "spawn_failed", event["code"], event.get("detail", ""), errno=event.get("errno")
-            )
-            self._finish(job, result, now)
 
     # Inside --------------------------------------------------------------------------------------------------------
 
@@ -321,6 +250,7 @@ class AgentCore(AgentLive, AgentKeeping):
                 self.open.pop(record.job, None)
                 self._remember(record.job, record.expires_ms)
             elif type(record) is Refused:
+                self.open.pop(record.job, None)
                 self._remember(record.job, record.expires_ms)
                 self._refusals.add(failed_result(record.job, record.state, record.code))
                 self._refusals.written(record.job)
@@ -328,7 +258,7 @@ class AgentCore(AgentLive, AgentKeeping):
                 self._floor_ms = max(self._floor_ms, record.time_ms)
                 for run in self.open.values():
                     run.doubtful = True
-                    run.state, run.envelope = "starting", None
+                    run.state, run.envelope = "recovered", None
                 self.schedules.not_before(record.time_ms)
             elif type(record) is Learned:
                 continue
@@ -383,6 +313,8 @@ class AgentCore(AgentLive, AgentKeeping):
         job = message.job
         run = self.open.get(job)
         if run is not None:
+            if run.state == "recovered":
+                self._ordered_again(message, run, now, now_ms)
             self._say_again(job, run, now)
             return
         if job in self._refusals:
@@ -455,7 +387,7 @@ class AgentCore(AgentLive, AgentKeeping):
         if not self._may_cancel(envelope, run, now_ms):
             return
         run.cancelled = True
-        if run.state == "pulling":
+        if run.state in ("pulling", "holding") or (run.state == "recovered" and self._keeper_up):
             self._finish(job, TargetResult(job=job, state="cancelled", ran="no"), now)
         elif run.state in ("starting", "running"):
             self._kill(job)
@@ -468,15 +400,6 @@ class AgentCore(AgentLive, AgentKeeping):
             return False
         return True
 
-    def _kill(self, job: str) -> None:
-        self.effects.append(ToKeeper({"op": "kill", "job": job, "reason": "cancelled"}))
-
-    def _spawn(self, job: str, run: LocalRun) -> None:
-        assert run.envelope is not None and isinstance(run.envelope.act, Exec | Put | Fetch)
-        self.effects.append(ToKeeper({"op": "spawn", "job": job, "spec": keeper_spec(run.envelope.act, run.operator)}))
-        # Once told, the keeper is the one who knows; after a restart of the keeper nothing is told twice.
-        run.envelope = None
-
     def _see_head(self, ping: m.Ping, now_ms: int) -> None:
         newest = self.heads.newest
         if self.heads.see(ping.audit_seq, ping.audit_hash, now_ms) and newest is not None:
@@ -487,25 +410,11 @@ class AgentCore(AgentLive, AgentKeeping):
             self.effects.append(KeepHeads(tuple(self.heads.heads)))
 
     def _pulled(self, job: str, now: float) -> None:
-        run = self.open[job]
-        run.state = "starting"
-        if self._keeper_up:
-            self._spawn(job, run)
+        self._hold(job, self.open[job])
+        self._hand_on(now)
 
     def _not_pulled(self, job: str, state: str, code: str, errno: int | None, now: float) -> None:
         self._finish(job, failed_result(job, state, code, errno=errno), now)
-
-    def _finish(self, job: str, result: TargetResult, now: float) -> None:
-        run = self.open[job]
-        if run.draft:
-            self.pulls.drop(job)
-        if run.sign and self._signer is not None:
-            result = self._signer.sign(result)
-        run.state = "reporting"
-        run.result = result
-        run.envelope = None
-        run.summary = None
-        self._report(run, now)
 
     def _report(self, run: LocalRun, now: float) -> None:
         assert run.result is not None
@@ -522,7 +431,8 @@ class AgentCore(AgentLive, AgentKeeping):
     def _settled(self, job: str) -> None:
         self._refusals.settled(job)
         run = self.open.get(job)
-        if run is not None and run.state == "reporting":
+        # One that was recovered may have been told of by an agent before us; the store wants nothing more of it.
+        if run is not None and (run.state == "reporting" or (run.state == "recovered" and self._keeper_up)):
             run.state = "settling"
             if self.connection is not None and run.stream:
                 self.connection.close_stream(run.stream)
@@ -539,7 +449,7 @@ class AgentCore(AgentLive, AgentKeeping):
             self._report(run, now)
         elif run.fired is not None and not run.told:
             self._say(run.fired)
-        elif run.state in ("pulling", "starting", "running", "reading"):
+        elif run.state in ("recovered", "pulling", "holding", "starting", "running", "reading"):
             self._say(m.Accepted(job))
             if run.started_ms is not None:
                 self._say(m.Started(job, run.started_ms))

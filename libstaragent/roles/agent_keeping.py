@@ -27,7 +27,7 @@ from libstaragent.roles.agent_schedules import AgentSchedules
 from libstaragent.security.acts import SCHEDULE_ACTS, PauseSchedule, Schedule, Unschedule
 from libstaragent.security.envelope import Envelope
 
-_UNDER_WAY = ("accepting", "starting", "running", "reading")
+_UNDER_WAY = ("accepting", "recovered", "holding", "starting", "running", "reading")
 
 
 class AgentKeeping:
@@ -125,7 +125,7 @@ class AgentKeeping:
         return envelope.act.signed or self._verifier.signs_results(envelope, now_ms)  # type: ignore[union-attr]
 
     def _recover_fired(self, record: Fired) -> None:
-        run = LocalRun("starting", expires_ms=record.expires_ms, operator=record.operator)
+        run = LocalRun("recovered", expires_ms=record.expires_ms, operator=record.operator)
         self._mark_fired(run, record)
         self.open[record.job] = run
 

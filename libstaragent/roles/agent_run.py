@@ -15,7 +15,7 @@ from libstaragent.jobs.journal import Taken
 from libstaragent.jobs.spool import BLOCK_SIZE
 from libstaragent.model.result import RECORD_HEADER, LeftRunning, Output, TargetResult, records
 from libstaragent.protocol.limits import FRAME_MAX
-from libstaragent.protocol.messages import Firing
+from libstaragent.protocol.messages import Firing, Run
 from libstaragent.security.acts import SCHEDULE_ACTS, Exec, Fetch, HostAct, Put
 from libstaragent.security.envelope import Envelope, read_unverified
 
@@ -39,6 +39,7 @@ class LocalRun:
         "live_end",
         "live_offset",
         "operator",
+        "order",
         "result",
         "sign",
         "started_ms",
@@ -57,6 +58,8 @@ class LocalRun:
         self.operator = operator if envelope is None else envelope.operator
         self.expires_ms = expires_ms
         self.cancelled = False
+        # It was ordered again before the keeper said whether it has it.
+        self.order: Run | None = None
         # Taken before the journal was damaged: whether it ran, and even ended, may be among what is lost.
         self.doubtful = False
         # Whether a file is, or was, pulled for it.
@@ -84,13 +87,13 @@ def recovered(record: Taken) -> LocalRun:
         envelope = read_unverified(record.signed)
     except StarAgentError:
         # The journal's bytes say nothing, not even whose it is.
-        return LocalRun("starting", expires_ms=record.expires_ms)
+        return LocalRun("recovered", expires_ms=record.expires_ms)
     if isinstance(envelope.act, SCHEDULE_ACTS):
         # What it came to is told by the schedules there are (`agent_keeping`).
-        return LocalRun("starting", expires_ms=record.expires_ms, envelope=envelope)
+        return LocalRun("recovered", expires_ms=record.expires_ms, envelope=envelope)
     if isinstance(envelope.act, Put):
         return LocalRun("pulling", expires_ms=record.expires_ms, envelope=envelope)
-    return LocalRun("starting", expires_ms=record.expires_ms, operator=envelope.operator)
+    return LocalRun("recovered", expires_ms=record.expires_ms, operator=envelope.operator)
 
 
 def keeper_spec(act: HostAct, owner: str | None = None) -> dict[str, Any]:

@@ -371,8 +371,15 @@ class KeeperCore:
     def on_found(
         self, job: str, started: str, record: dict[str, object], finished: dict[str, object] | None, now: float
     ) -> list[Effect]:
-        """A spool that a keeper before left behind: what its slots are (blank, whole, damaged), and hold."""
+        """A spool that a keeper before left behind: what its slots are, and hold.
+
+        :param started: blank, whole or damaged; empty where nothing at all was written to it.
+        """
         kept = KeptJob(job, "found", None)
+        if finished is None and started == "blank":
+            # Its command was never let through, so the agent may hand it over again.
+            kept.move("found_unstarted")
+            return [DeleteSpool(job)]
         self._jobs[job] = kept
         if finished is not None:
             kept.move("found_finished")
@@ -381,8 +388,9 @@ class KeeperCore:
         self._live[job] = kept
         kept.cause = "interrupted"
         kept.exited = True
-        if started == "blank":
-            kept.move("found_unstarted")
+        if started == "empty":
+            # Begun just now, or cut off by a damage: it is not begun again.
+            kept.move("found_empty")
             return [Drain(job)]
         kept.gate = "unknown" if started == "whole" else "damaged"
         kept.record = record

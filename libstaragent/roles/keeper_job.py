@@ -44,7 +44,8 @@ MOVES: dict[tuple[str, str], str] = {
     ("finished", "exited"): "finished",
     ("finished", "forgotten"): "gone",
     ("found", "found_finished"): "finished",
-    ("found", "found_unstarted"): "draining",
+    ("found", "found_empty"): "draining",
+    ("found", "found_unstarted"): "gone",
     ("found", "found_started"): "killing",
 }
 

@@ -25,10 +25,12 @@ from libstaragent.protocol import trunk as t
 from libstaragent.roles import keeper_effects as act
 from libstaragent.roles.agent import AgentCore
 from libstaragent.roles.agent_effects import ToKeeper
+from libstaragent.roles.agent_run import keeper_spec
 from libstaragent.roles.central import CentralCore
 from libstaragent.roles.central_state import Decision, Ended, Job, Reduced
 from libstaragent.roles.keeper import KeeperCore
 from libstaragent.roles.room_outputs import RoomOutputs, Told
+from libstaragent.security.acts import Exec
 from libstaragent.testing.fleet import Cores
 from libstaragent.testing.fleet_room import WatchedRoom
 
@@ -53,10 +55,26 @@ class _StartsBeforeFsync(AgentCore):
     def _persist(self, job: str, kind: str, record: Record, *, sync: bool) -> None:
         super()._persist(job, kind, record, sync=sync)
         run = self.open.get(job)
-        if kind == "taken" and run is not None and self._keeper_up:
-            envelope = run.envelope
-            self._spawn(job, run)
-            run.envelope = envelope
+        if kind == "taken" and run is not None and run.envelope is not None and self._keeper_up:
+            act = run.envelope.act
+            assert isinstance(act, Exec)
+            self.effects.append(ToKeeper({"op": "spawn", "job": job, "spec": keeper_spec(act, run.operator)}))
+
+
+class _StartsInterruptedAgain(AgentCore):
+    def keeper_known(self, jobs: Iterable[dict[str, Any]], *, now: float, now_ms: int) -> None:
+        known = list(jobs)
+        cut = {job["job"] for job in known if job["done"] and job["state"] == "interrupted"}
+        # The second lock is the keeper's, and goes with the spool.
+        self.effects.extend(ToKeeper({"op": "forget", "job": job}) for job in cut)
+        super().keeper_known([job for job in known if job["job"] not in cut], now=now, now_ms=now_ms)
+
+
+class _TakesStartedForUnstarted(KeeperCore):
+    def on_found(
+        self, job: str, started: str, record: dict[str, object], finished: dict[str, object] | None, now: float
+    ) -> list[act.Effect]:
+        return super().on_found(job, "blank", record, finished, now)
 
 
 class _LosesIdsOnRestart(AgentCore):
@@ -92,7 +110,7 @@ class _SaysResultOnce(AgentCore):
         if run.state != "reporting":
             super()._say_again(job, run, now)
 
-    def tick(self, *, now: float) -> None:
+    def tick(self, *, now: float, now_ms: int | None = None) -> None:
         return
 
 
@@ -294,6 +312,12 @@ BUGS: dict[str, PlantedBug] = {
     ),
     "start-before-fsync": PlantedBug(
         "the agent lets the keeper start before its journal is synced", Cores(agent=_StartsBeforeFsync)
+    ),
+    "interrupted-starts-again": PlantedBug(
+        "a restarted agent starts again what its keeper had to interrupt", Cores(agent=_StartsInterruptedAgain)
+    ),
+    "started-taken-for-unstarted": PlantedBug(
+        "a restarted keeper gives back what it may have let through", Cores(keeper=_TakesStartedForUnstarted)
     ),
     "acknowledge-before-commit": PlantedBug(
         "central says that results are stored before they are", Cores(acknowledge_early=True)

@@ -190,6 +190,7 @@ class Fleet:
                 on_settled=lambda job: self._settled(job, host.machine.name),
                 count_connect=host.count_connect,
                 verifier=self.trust.verifier(self.members[host.machine.name]),
+                places=self.climate.places,
             )
 
     def _dial(self, host: _Host, agent: AgentProcess) -> MemoryTransport | None:

@@ -47,6 +47,7 @@ class AgentProcess(SimProcess):
         on_settled: Callable[[str], None],
         count_connect: Callable[[], int],
         verifier: Verifier,
+        places: int,
     ) -> None:
         super().__init__(clock)
         self._random = random
@@ -70,6 +71,7 @@ class AgentProcess(SimProcess):
             addresses=(),
             facts={},
             journal=machine.journal.open(),
+            handed_max=places,
         )
         self.later(0.001, self._meet_keeper)
         self.later(random.random() * 0.3, self._connect)
@@ -217,7 +219,7 @@ class AgentProcess(SimProcess):
 
     def _tick(self) -> None:
         self.later(TICK, self._tick)
-        self.core.tick(now=self.clock.now)
+        self.core.tick(now=self.clock.now, now_ms=self.clock.now_ms)
         connection = self.core.connection
         if connection is not None and not connection.alive(self.clock.now):
             self._lost()

@@ -9,6 +9,7 @@ __all__ = ("check_cancels", "check_end", "leftovers")
 
 from typing import TYPE_CHECKING
 
+from libstaragent.codes import NEVER_STARTED
 from libstaragent.jobs.reduce import counts, merge, parse_reducer, read_part, reduce_output
 from libstaragent.jobs.states import is_terminal
 from libstaragent.model.result import Output, encode_records
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 # A cancelled job has ended so long after the faults: a half-open connection is found out after 45 s, then the kill.
 CANCEL_PATIENCE = 75.0
+# Two readings of one clock, some microseconds apart.
+CLOCK_MS = 2
 # How late the end of a target may be stored: a tick, a commit, and the bus.
 STORE_LATE_MS = 10_000
 
@@ -72,6 +75,8 @@ def check_end(fleet: Fleet) -> None:
                 breaks("every target ends", what)
             elif entry.received_ms > max(stored.deadline_ms, healthy_ms) + STORE_LATE_MS:
                 breaks("every target ends by its deadline", what)
+            elif entry.result.code == NEVER_STARTED.code and entry.received_ms < stored.envelope.expires - CLOCK_MS:
+                breaks("what was accepted is not given up before its time", what)
             run = fleet.referee.runs.get((identity, member.agent))
             if member.agent in lost:
                 continue

@@ -59,6 +59,7 @@ class Climate:
         lossy_kills: whether a killed process loses what it had not synced.
         loses_a_host: whether one host goes and never comes back.
         room_turn: how long, in seconds, a turn of the room's loop may take.
+        places: how many commands an agent hands to its keeper at once.
         patient_agent: whether an agent outlives its keeper, or starts anew as the real shell does.
     """
 
@@ -69,6 +70,7 @@ class Climate:
         "loses_a_host",
         "lossy_kills",
         "patient_agent",
+        "places",
         "reorders",
         "room_turn",
         "slowness",
@@ -84,6 +86,7 @@ class Climate:
         self.loses_a_host = random.random() < 0.06
         self.room_turn = random.choice((0.0, 0.0, 0.05, 0.4))
         share = random.choice((0.15, 0.4, 0.8))
+        self.places = random.choice((1, 2, 100))
         self.kinds = tuple(kind for kind in KINDS if random.random() < share)
 
 

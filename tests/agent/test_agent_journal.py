@@ -230,6 +230,11 @@ def test_what_the_journal_had_taken_before_its_damage_may_have_run() -> None:
     host = Host(taken(1), Floor(NOW_MS), taken(2))
     host.core.receive(host.room.take(), now=0.0, now_ms=NOW_MS)
     host.core.keeper_known([], now=0.0, now_ms=NOW_MS)
+    # The other is ordered again, or ends with its time.
+    host.core.tick(now=0.0, now_ms=NOW_MS + 10 * DAY_MS)
+    for effect in host.core.effects:
+        if isinstance(effect, Persist):
+            host.core.persisted(effect.token, None, now=0.0)
     results = {result.job: (result.code, result.ran) for result in host.told()}
     assert results == {a_job(1): (codes.IDS_LOST.code, "maybe"), a_job(2): (codes.NEVER_STARTED.code, "no")}
     assert not [effect for effect in host.core.effects if isinstance(effect, ToKeeper)]

@@ -170,6 +170,28 @@ class _Adopted:
         self._process.wait(timeout)
 
 
+async def test_what_was_accepted_and_never_started_ends_with_its_time_when_nobody_orders_it_again(
+    agent: AgentUnderTest, tmp_path: Path
+) -> None:
+    agent.start()
+    await agent.up()
+    assert agent.process is not None
+    mark = tmp_path / "mark"
+    # Stopped, the keeper hears of nothing; the agent has promised a result all the same.
+    os.kill(agent.process.pid, signal.SIGSTOP)
+    envelope = agent.envelope(Exec(argv=("touch", str(mark))), expires=now_ms() + 2_000)
+    agent.dispatch(sign(envelope, agent.fleet.operator), envelope.id)
+    await agent.progress(envelope.id, "accepted")
+    agent.agent_process.kill()
+    agent.process.kill()
+    agent.process.wait(PATIENCE)
+    await agent.restart_room()
+    agent.start()
+    result = await agent.result(envelope.id)
+    assert (result.state, result.code, result.ran) == ("interrupted", codes.NEVER_STARTED.code, "no")
+    assert not mark.exists()
+
+
 async def test_a_result_is_repeated_until_it_is_settled_and_across_a_new_room(agent: AgentUnderTest) -> None:
     agent.settle = False
     agent.start()

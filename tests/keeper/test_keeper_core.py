@@ -97,6 +97,11 @@ class World:
             if not self.write(job, "reserved", {}):
                 return core.on_create_failed(job, "SA-6501", 28, "full")
             return core.on_created(job)
+        if isinstance(effect, act.DeleteSpool):
+            assert "started" not in self.cache.pop(job), "only what was never let through is given back"
+            if self.sync:
+                self.disk.pop(job, None)
+            return None
         if isinstance(effect, act.Fork):
             if self.chance.random() < 0.1:
                 return core.on_fork_failed(job, 11, "SA-6701", "fork", 1)

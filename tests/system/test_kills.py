@@ -207,19 +207,28 @@ def test_a_second_control_plane_on_the_same_state_is_refused_and_harms_nothing(s
     assert site.run("exec", "-t", "web01", "--", "true").returncode == 0
 
 
-def test_a_keeper_killed_before_it_heard_of_a_command_never_started_it(
+def test_what_was_accepted_runs_once_though_agent_and_keeper_were_killed_before_it_began(
     new_site: Callable[..., Any], referee: Any
 ) -> None:
     site = new_site("web01")
     # Stopped, it neither reads nor starts anything; the agent has promised a result all the same.
-    os.kill(site.keepers["web01"].pid, signal.SIGSTOP)
+    keeper = site.keepers["web01"]
+    os.kill(keeper.pid, signal.SIGSTOP)
     with site.fleet() as fleet:
-        job = fleet.run("web01", ["sh", "-c", referee.mark], background=True)
-    site.until_target(job.id, "accepted")
-    site.kill_keeper("web01")
-    (target,) = site.result(job.id).targets
-    assert (target.state, target.code, target.ran) == ("interrupted", codes.NEVER_STARTED.code, "no")
-    assert referee.count == 0
+        begun, cancelled = (fleet.run("web01", ["sh", "-c", referee.mark], background=True) for _ in range(2))
+        for job in (begun, cancelled):
+            site.until_target(job.id, "accepted")
+        site.kill_agent("web01")
+        # While nobody is there to hear it.
+        cancelled.cancel()
+    keeper.kill()
+    assert keeper.wait(30) == -signal.SIGKILL
+    site.start_agent("web01")
+    (target,) = site.result(begun.id).targets
+    assert (target.state, target.ran) == ("ok", "yes")
+    (target,) = site.result(cancelled.id).targets
+    assert (target.state, target.ran) == ("cancelled", "no")
+    assert referee.count == 1
 
 
 def test_an_agent_that_cannot_write_its_journal_starts_nothing_and_says_why(site: Any, referee: Any) -> None:
