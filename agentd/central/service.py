@@ -115,6 +115,7 @@ class Central:
         self.waiters = Waiters(self._loop)
         self._outbox = Outbox(bus, trust, self.core.guards, self.hosts)
         self.reads = Reads(bus, self._outbox.say)
+        self._revising = asyncio.Lock()
         self._stopping = False
         self.on_written: Callable[[], None] = lambda: None
         self._strange = StrangeResults(self.recall, self._forget, self._rounds.hear)
@@ -280,19 +281,24 @@ class Central:
 
         :raises StarAgentError: it may not follow the newest.
         """
-        now_ms = self.now_ms()
-        roster = self.trust.judge(signed, now_ms)
-        entry = roster_entry(roster, signed, source=source)
-        revoked = [agent for agent in roster.revoked if agent in self.hosts.members]
-        ops: list[Op] = [InsertRoster(roster.revision, pack_signed(signed)), InsertAudit(entry, now_ms)]
-        for agent in revoked:
-            ops += [RevokeHost(agent), InsertAudit(revoke_entry(self.hosts.members[agent], entry), now_ms)]
-        await self.write(ops)
-        self.trust.take(signed, now_ms)
-        for agent in revoked:
-            self.hosts.remove(agent)
-        self._outbox.tell_roster()
-        log.info("roster revision %d taken", roster.revision)
+        # Of two that follow the same one only the first may be written: the second is judged after it.
+        async with self._revising:
+            now_ms = self.now_ms()
+            roster = self.trust.judge(signed, now_ms)
+            if self.trust.revisions[-1].payload == signed.payload:
+                # Anybody can read it, and send it again as often as he likes.
+                return roster.revision
+            entry = roster_entry(roster, signed, source=source)
+            revoked = [agent for agent in roster.revoked if agent in self.hosts.members]
+            ops: list[Op] = [InsertRoster(roster.revision, pack_signed(signed)), InsertAudit(entry, now_ms)]
+            for agent in revoked:
+                ops += [RevokeHost(agent), InsertAudit(revoke_entry(self.hosts.members[agent], entry), now_ms)]
+            await self.write(ops)
+            self.trust.take(signed, now_ms)
+            for agent in revoked:
+                self.hosts.remove(agent)
+            self._outbox.tell_roster()
+            log.info("roster revision %d taken", roster.revision)
         return roster.revision
 
     async def guard(self, decide: Callable[[], Change], *also: Op) -> Change:

@@ -20,6 +20,7 @@ import anyio
 from msgspec.structs import replace
 
 from libstaragent import codes
+from libstaragent.errors import StarAgentError
 from libstaragent.model.api import RosterTaken, Trust
 from libstaragent.model.host import HostFacts
 from libstaragent.model.ids import is_user_name
@@ -160,7 +161,7 @@ class Administration:
         """Signs what `change` makes of the newest revision, and sends it; its number.
 
         :raises Denied: the key may not sign rosters, or the roster has expired and it is not the root's.
-        :raises IntegrityError: somebody else was faster: it does not follow the newest one any more.
+        :raises Conflict: ROSTER_RACED, somebody else was faster: it does not follow the newest one any more.
         """
         before, signed = await self._newest()
         seed = self._seed if self._seed is not None else await anyio.to_thread.run_sync(self._fleet.load_seed)
@@ -176,7 +177,13 @@ class Administration:
         chain = RosterChain.restored(before.fleet, signed)
         # What no host would take is not sent.
         chain.accept(revision, now_ms)
-        answer = await self._fleet.transport.post("/v1/rosters", signed_to_json(revision), RosterTaken)
+        try:
+            answer = await self._fleet.transport.post("/v1/rosters", signed_to_json(revision), RosterTaken)
+        except StarAgentError as error:
+            if error.code not in (codes.ROSTER_CHAIN, codes.ROSTER_OLD):
+                raise
+            # It followed what central had a moment ago.
+            raise codes.ROSTER_RACED.error(f"revision {after.revision} is another's") from error
         self._fleet.forget_roster()
         return answer.revision
 

@@ -134,7 +134,8 @@ ROSTER_EXPIRED = Code(
     "SA-4341",
     "roster_expired",
     "the roster's validity has ended",
-    "Sign a new revision; if there is one, look why it did not arrive.",
+    "Sign it anew with the root's key: `opsconsole policy renew --root-key-file FILE`. If that was done, look why it "
+    "did not arrive.",
     scope="fleet",
 )
 ROSTER_BEHIND = Code(

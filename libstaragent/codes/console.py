@@ -136,6 +136,13 @@ CLOCKS_APART = Code(
     "Mend the clock that is wrong: no host would take what is signed with this one.",
     scope="fleet",
 )
+ROSTER_RACED = Code(
+    "SA-1280",
+    "roster_raced",
+    "another admin changed the roster in the meantime; nothing of this change was taken",
+    "Look at what is there now (`opsconsole policy show`, `operator list`), then do it again.",
+    retryable=True,
+)
 READ_ONLY = Code(
     "SA-1320",
     "read_only",

@@ -16,7 +16,7 @@ def run(options: Namespace) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         narrate("opsconsole: the console needs a terminal; `opsconsole exec`, `hosts` and `jobs` do not")
         return 64
-    fleet = fleet_of(options)
+    fleet = fleet_of(options, warn_days=0)
     try:
         import textual  # noqa: F401  asked for here, so that its absence is told before anything is drawn
     except ModuleNotFoundError:

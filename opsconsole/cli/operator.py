@@ -6,26 +6,18 @@ leaves it; what takes rights away asks first, on a terminal.
 
 from __future__ import annotations
 
-__all__ = ("confirmed", "revoke_host", "root_seed", "run", "warn_of_expiry")
+__all__ = ("confirmed", "revoke_host", "root_seed", "run")
 
 import base64
 import binascii
 import sys
-import time
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from opsconsole.cli.failure import narrate, usage
 from opsconsole.cli.lines_json import json_line
 
-if TYPE_CHECKING:
-    from libstaragent.security.roster import Roster
-
 KEY_PREFIX = "opskey-"
-# An admin who is away for a month must still have time.
-WARN_MS = 45 * 24 * 3_600_000
-DAY_MS = 24 * 3_600_000
 
 
 def run(options: Namespace) -> int:
@@ -74,19 +66,12 @@ def root_seed(options: Namespace) -> bytes | None:
     return KeyFile(Path(options.root_key_file)).load()
 
 
-def warn_of_expiry(roster: Roster) -> None:
-    """Says so when the roster ends soon: then nothing runs any more until a new one is signed."""
-    left = roster.valid_until - time.time_ns() // 1_000_000
-    if left < WARN_MS:
-        narrate(f"warning: the roster ends in {max(0, left) // DAY_MS} days; sign it anew: opsconsole policy renew")
-
-
 async def _list(options: Namespace) -> int:
     from libstaragent.security.signing import fingerprint
     from opsconsole.cli.table import table
-    from opsconsole.config import fleet_of
+    from opsconsole.config import LOOK_DAYS, fleet_of
 
-    async with fleet_of(options) as fleet:
+    async with fleet_of(options, warn_days=LOOK_DAYS) as fleet:
         roster = await fleet.roster()
     rows = [(operator.name, ",".join(operator.roles), fingerprint(operator.key)[:16]) for operator in roster.operators]
     if options.json:
@@ -96,7 +81,6 @@ async def _list(options: Namespace) -> int:
             )
     else:
         sys.stdout.write(table(("NAME", "ROLES", "KEY"), rows))
-    warn_of_expiry(roster)
     return 0
 
 

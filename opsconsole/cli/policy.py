@@ -166,17 +166,15 @@ async def _apply(options: Namespace) -> int:
 
 
 async def _show(options: Namespace) -> int:
-    from opsconsole.cli.operator import warn_of_expiry
-    from opsconsole.config import fleet_of
+    from opsconsole.config import LOOK_DAYS, fleet_of
 
-    async with fleet_of(options) as fleet:
+    async with fleet_of(options, warn_days=LOOK_DAYS) as fleet:
         if options.json:
             sys.stdout.write(json_line("policy", await fleet.administration.overview()))
             return 0
-        roster = await fleet.roster()
+        await fleet.roster()
         text = await fleet.administration.policy()
     sys.stdout.write("".join(f"{safe(line)}\n" for line in text.splitlines()))
-    warn_of_expiry(roster)
     return 0
 
 

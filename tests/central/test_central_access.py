@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from libstaragent import codes
 from libstaragent.model import api
 from libstaragent.protocol import trunk as t
 from libstaragent.security import login
+from libstaragent.security.audit import decode_entry
 from libstaragent.security.identity import certificate_span, create_agent_key, create_csr
 from libstaragent.security.signed import signed_to_json
 
@@ -246,6 +248,40 @@ async def test_only_an_admin_orders_a_token_and_each_envelope_gives_one(stack: A
     refused(await stack.post("/v1/tokens", people.token(networks=("nonsense",))), codes.TOKEN_TERMS, 422)
 
 
+async def test_of_two_admins_who_revise_at_once_one_follows_and_the_other_is_told_and_nothing_is_half_done(
+    make_stack: Callable[..., Any], refused: Refused
+) -> None:
+    async with make_stack() as stack:
+        people, ca = stack.people, stack.state.ca_sha256
+        hosts = await stack.add_hosts(*(f"web{number:02d}" for number in range(8)))
+        rivals: list[Any] = []
+        for host in hosts:
+            rivals.append(people.roster(ca, revoked=(host.agent,)))
+            people.revisions.pop()
+
+        async def post(signed: Any) -> Any:
+            return await stack.http.post("/v1/rosters", content=signed_to_json(signed))
+
+        answers = await asyncio.gather(*map(post, rivals))
+        (winner,) = [at for at, answer in enumerate(answers) if answer.status_code == 200]
+        for at, answer in enumerate(answers):
+            if at != winner:
+                refused(answer, codes.ROSTER_CHAIN, 409)
+        assert stack.central.trust.revisions[-1] == rivals[winner]
+        # Who was told no does it again, on what is there now.
+        people.revisions.append(rivals[winner])
+        assert (await post(people.roster(ca))).json() == {"revision": 3}
+        await stack.log_in()
+        page = msgspec.json.decode((await stack.get("/v1/audit", limit=100)).content, type=api.AuditPage)
+        told = [decode_entry(row.body) for row in page.entries]
+        assert [entry.subject for entry in told if entry.act == "roster" and not entry.refused] == ["3", "2", "1"]
+        assert [entry.subject for entry in told if entry.act == "revoke"] == [hosts[winner].agent]
+        assert set(stack.central.hosts.members) == {host.agent for host in hosts} - {hosts[winner].agent}
+    async with make_stack() as stack:
+        assert stack.central.trust.revisions == people.revisions
+        assert set(stack.central.hosts.members) == {host.agent for host in hosts} - {hosts[winner].agent}
+
+
 async def test_a_roster_that_does_not_follow_is_refused(
     make_stack: Callable[..., Any], refused: Refused, tmp_path: Path
 ) -> None:
@@ -256,7 +292,10 @@ async def test_a_roster_that_does_not_follow_is_refused(
         async def post(signed: Any) -> Any:
             return await stack.http.post("/v1/rosters", content=signed_to_json(signed))
 
-        assert (await post(first)).json() == {"revision": 1}
+        before = stack.store.audit_end.seq
+        for _ in range(3):
+            assert (await post(first)).json() == {"revision": 1}
+        assert stack.store.audit_end.seq == before, "strangers can write into the audit"
         second = people.roster(ca)
         third = people.roster(ca)
         refused(await post(third), codes.ROSTER_CHAIN, 409)

@@ -7,9 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from libstaragent import codes
 from libstaragent.client.context import load_context, save_context
+from libstaragent.errors import StarAgentError
+from libstaragent.security.policy.model import FOUNDERS
+from libstaragent.security.roster import digest, open_roster, sign_roster
+from libstaragent.security.signed import Signed, signed_to_json
 
 NARROW = """
 [groups]
@@ -204,6 +210,44 @@ def test_a_host_that_is_revoked_goes_and_its_name_can_come_back(fleet: Any) -> N
     assert joined.returncode == 0, joined.stderr
     with fleet.fleet() as library:
         assert library.host("web09").id != agent
+
+
+def test_an_admin_who_was_slower_is_told_and_what_the_other_applied_stays(fleet: Any) -> None:
+    (fleet.folder / "faster.toml").write_text(NARROW + '[[rule]]\nname="faster"\nwho="*"\nrun="id"\n')
+
+    def change(roster: Any) -> Any:
+        done = fleet.run("policy", "apply", str(fleet.folder / "faster.toml"), "--yes")
+        assert done.returncode == 0, done.stderr
+        return msgspec.structs.replace(roster, rules=(FOUNDERS,))
+
+    with fleet.fleet() as library, pytest.raises(StarAgentError) as told:
+        library.administration.revise(change)
+    assert told.value.code is codes.ROSTER_RACED
+    shown = fleet.run("policy", "show").stdout
+    assert "faster" in shown and "founders" not in shown
+    # Once more, on what is there now.
+    assert fleet.run("policy", "apply", str(fleet.folder / "narrow.toml"), "--yes").returncode == 0
+    assert "faster" not in fleet.run("policy", "show").stdout
+
+
+def test_that_the_roster_ends_soon_is_said_beside_each_act_and_to_admins_earlier(fleet: Any) -> None:
+    assert "roster ends" not in fleet.run("exec", "-t", "web01", "--", "true").stderr
+    day_ms = 24 * 3_600_000
+    for days, exec_warns, list_warns in ((30, False, True), (5, True, True)):
+        with fleet.http() as http:
+            newest = msgspec.json.decode(msgspec.json.encode(http.get("/v1/trust").json()["rosters"][-1]), type=Signed)
+            before = open_roster(newest)
+            ends = before.issued + days * day_ms + 3_600_000
+            after = msgspec.structs.replace(
+                before, revision=before.revision + 1, previous=digest(newest), valid_until=ends
+            )
+            assert http.post("/v1/rosters", content=signed_to_json(sign_roster(after, fleet.seed))).status_code == 200
+        done = fleet.run("exec", "-t", "web01", "--", "echo", "yes")
+        assert (done.returncode, done.stdout) == (0, "web01 | yes\n"), done.stderr
+        assert (f"roster ends in {days} days" in done.stderr) is exec_warns
+        assert (f"roster ends in {days} days" in fleet.run("operator", "list").stderr) is list_warns
+    assert fleet.run("policy", "renew").returncode == 0
+    assert "roster ends" not in fleet.run("operator", "list").stderr
 
 
 def test_an_operator_who_was_revoked_runs_nothing_more(fleet: Any) -> None:
