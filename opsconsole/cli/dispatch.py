@@ -1,6 +1,7 @@
 """From the command line to the module that does it, and from whatever that raises to an exit status.
 
-Rules: a closed pipe is no failure and says nothing (141, as the shell counts SIGPIPE); Ctrl-C ends with 130.
+Rules: a closed pipe is no failure and says nothing (141, as the shell counts SIGPIPE); Ctrl-C ends with 130; what the
+OS refuses, as a full disk behind stdout, ends with its code.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ INTERRUPTED = 130
 
 def run(arguments: list[str]) -> int:
     """Runs one command line; the exit status."""
+    _open_what_is_closed()
     try:
         options = parse(arguments)
     except SystemExit as ending:
@@ -44,6 +46,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _guarded(options: Namespace) -> int:
+    from libstaragent import codes
     from libstaragent.errors import StarAgentError
     from opsconsole.cli.failure import describe, exit_status_of, narrate
 
@@ -56,12 +59,37 @@ def _guarded(options: Namespace) -> int:
         narrate(f"opsconsole: {describe(error)}")
         return exit_status_of(error)
     except BrokenPipeError:
-        # What is still in the buffer has no reader: the interpreter must not find that out at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
         return BROKEN_PIPE
+    except OSError as error:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _give_up_stdout()
+        failure = codes.FILE_REFUSED.error(error.filename or "what this command prints", errno=error.errno)
+        narrate(f"opsconsole: {describe(failure)}")
+        return exit_status_of(failure)
     except KeyboardInterrupt:
         narrate("")
         return INTERRUPTED
+
+
+def _give_up_stdout() -> None:
+    """What is still in the buffer is lost: the interpreter must not find that out at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _open_what_is_closed() -> None:
+    """A shell may start us without stdin, stdout or stderr: no socket or key file must get their numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    # Python has none where there was none; a test may have its own.
+    for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
 
 
 def _leave_out_what_httpx_does_not_need() -> None:

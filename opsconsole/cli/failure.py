@@ -53,8 +53,14 @@ def narrate(text: str) -> None:
     """A line for whoever watches; gone quietly if nobody does."""
     try:
         sys.stdout.flush()
-        print(text, file=sys.stderr, flush=True)  # noqa: T201  stderr has this one writer
     except BrokenPipeError:
+        return
+    except OSError:
+        # Who writes on there is told; what is said here must be said all the same.
+        pass
+    try:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201  stderr has this one writer
+    except OSError:
         pass
 
 

@@ -49,6 +49,8 @@ async def _follow(job: Job, followed: Following | Ending) -> tuple[JobView, list
                 failure = error
         tasks.cancel_scope.cancel()
     if failure is not None:
+        if isinstance(failure, OSError) and not isinstance(failure, BrokenPipeError):
+            narrate(f"the job goes on without us, and later there is: opsconsole jobs show {job.id}")
         raise failure
     if reading.cancelled_caught:
         raise Left

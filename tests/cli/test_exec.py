@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
 import ssl
 import subprocess
@@ -163,6 +164,22 @@ def test_a_reader_that_goes_away_is_no_failure(run: Any, short_tmp: Path) -> Non
     assert process.wait(40) == 141
     assert process.stderr.read() == b""
     process.stderr.close()
+
+
+def test_output_that_cannot_be_written_is_a_code_and_the_job_goes_on(run: Any) -> None:
+    with open("/dev/full", "wb") as full:
+        process = run.start("exec", "-t", "web01", "--", "echo", "hello", stdout=full)
+        _, err = process.communicate(timeout=40)
+    assert process.returncode == 1
+    goes_on, code, remedy = err.decode().splitlines()
+    assert "SA-1704" in code and "errno 28" in code and "→" in remedy
+    assert run("jobs", "show", goes_on.rpartition(" ")[2]).status == 0
+
+
+def test_without_stdout_a_command_does_what_it_does(run: Any) -> None:
+    process = run.start("exec", "-t", "web01", "--", "echo", "hello", preexec_fn=lambda: os.close(1))
+    out, err = process.communicate(timeout=40)
+    assert (process.returncode, out, err.decode()) == (0, b"", "1 target: 1 ok\n")
 
 
 def test_in_the_background_the_id_is_printed_and_the_rest_can_be_asked(run: Any) -> None:
