@@ -22,7 +22,6 @@ from __future__ import annotations
 
 __all__ = ("CentralCore", "signed_members")
 
-import heapq
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -37,6 +36,7 @@ from libstaragent.roles.central_schedules import ScheduleBook
 from libstaragent.roles.central_state import Decision, Ended, HostState, Job
 from libstaragent.roles.guards import GuardBook
 from libstaragent.roles.pacing import Past
+from libstaragent.roles.wheel import Wheel
 from libstaragent.security.acts import Cancel, Envelope, Exec, Member, TargetList, TargetRoot, act_name, is_host_act
 from libstaragent.security.envelope import open_signed
 from libstaragent.security.membership import MembershipTree
@@ -44,11 +44,16 @@ from libstaragent.security.signed import Signed
 
 # Finished jobs whose targets are kept in memory, to recognise a result that comes again.
 RECENT_JOBS = 256
+# When a job that is past its deadline, and could not be ended, is looked at again.
+AGAIN_MS = 1000
 
 
 class CentralCore(CentralPlans):
     """See the module. `verify` is `libstaragent.security.authority.verify_act`, bound to the fleet's roster; `permit`
     raises where the rules say no to a verified act, and gives the name of the one that said yes.
+
+    Attributes:
+        deadlines: the ids of open jobs, by when they must have ended.
     """
 
     def __init__(self, *, verify: Callable[[Signed, int], Envelope], permit: Permit | None = None) -> None:
@@ -57,7 +62,7 @@ class CentralCore(CentralPlans):
         self.guards = GuardBook()
         self._boots: dict[str, str] = {}
         self._recent: OrderedDict[str, None] = OrderedDict()
-        self._deadlines: list[tuple[int, str]] = []
+        self.deadlines: Wheel[str] = Wheel()
         self.schedules = ScheduleBook()
 
     # Inputs --------------------------------------------------------------------------------------------------------
@@ -180,12 +185,12 @@ class CentralCore(CentralPlans):
         decision.now_ms = now_ms
         self._pace_all(now_ms, decision)
         decision.guards.extend(self.guards.tick(self._connected, now_ms=now_ms))
-        while self._deadlines and self._deadlines[0][0] <= now_ms:
-            job = self.jobs.get(self._deadlines[0][1])
-            if job is not None:
-                self._run_out(job, now_ms, decision)
-            # Last, so that a fault in ending it does not take its deadline away.
-            heapq.heappop(self._deadlines)
+        due = [job for name in self.deadlines.due(now_ms) if (job := self.jobs.get(name)) is not None and job.open]
+        for job in due:
+            # Before any of them is ended: neither a fault in that nor a commit that fails may take a deadline away.
+            self._set_deadline(job, now_ms + AGAIN_MS)
+        for job in due:
+            self._run_out(job, now_ms, decision)
 
     # Recovery ------------------------------------------------------------------------------------------------------
 
@@ -264,10 +269,16 @@ class CentralCore(CentralPlans):
     def _add(self, job: Job) -> None:
         self.jobs[job.id] = job
         if job.open:
-            heapq.heappush(self._deadlines, (job.deadline_ms, job.id))
+            self._set_deadline(job, job.deadline_ms)
             self._keep_planned(job)
 
+    def _set_deadline(self, job: Job, due_ms: int) -> None:
+        self.deadlines.discard(job.id, job.due_ms)
+        job.due_ms = due_ms
+        self.deadlines.add(job.id, due_ms)
+
     def _remember(self, job: Job) -> None:
+        self.deadlines.discard(job.id, job.due_ms)
         self._recent[job.id] = None
         while len(self._recent) > RECENT_JOBS:
             oldest, _ = self._recent.popitem(last=False)

@@ -33,6 +33,7 @@ class Job:
         "counts",
         "deadline_ms",
         "deliver_by_ms",
+        "due_ms",
         "ended_at",
         "envelope",
         "id",
@@ -67,6 +68,8 @@ class Job:
         self.submitted_ms = submitted_ms
         self.deadline_ms = envelope.expires + run_span_ms(envelope.act) + GRACE_MS
         self.deliver_by_ms = envelope.expires
+        # When its deadline is looked at.
+        self.due_ms = self.deadline_ms
         self.members: dict[str, Member] = {member.agent: member for member in members}
         self.states: dict[str, str] = dict.fromkeys(self.members, "queued")
         self.open = len(self.members)

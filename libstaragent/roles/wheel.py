@@ -1,8 +1,9 @@
 """Timers of which most are cancelled: things due at a time, in buckets of one second. Pure.
 
-A room has one entry a connection and one an order; an order's is nearly always taken out long before it is due. A heap
-would keep each until then, and walking everything once a second costs what the fleet is large. Here adding and taking
-out are one dict operation each, and a second's tick touches only what is due. What is due comes up to a second late.
+A room has one entry a connection and one an order, central one a job; nearly all but those of connections are taken out
+long before they are due. A heap would keep each until then, and walking everything once a second costs what the fleet
+is large. Here adding and taking out are one dict operation each, and a second's tick touches only what is due. What is
+due comes up to a second late.
 
 Rules: the owner remembers under which time it put a thing in; a thing is in the wheel once at most.
 """
@@ -46,6 +47,9 @@ class Wheel(Generic[T]):
         bucket = self._buckets.get(-(-due_ms // BUCKET_MS))
         if bucket is not None:
             bucket.pop(thing, None)
+            if not bucket:
+                # A dict that was large stays large: what a busy second leaves behind would lie here until it is due.
+                self._buckets[-(-due_ms // BUCKET_MS)] = {}
 
     def due(self, now_ms: int) -> list[T]:
         """Take out and return what is due, in the order of time."""
