@@ -8,7 +8,10 @@ is our own: docs/decisions/0013-own-http-connection.md.
 Rules
 - A head has at most MAX_HEAD_BYTES and MAX_HEADERS, and is whole HEAD_SECONDS after it began (or after TLS), also for
   one who sends a byte a second. A head that comes whole costs no timer.
-- A connection has one exchange at a time. What a client sends ahead waits, and its socket is not read meanwhile.
+- A connection has one exchange at a time. What a client sends ahead waits, AHEAD_MAX requests at most, and its socket
+  is not read meanwhile.
+- Answers leave in the order of their requests. What is wrong with a later one is not said in the place of an earlier
+  one's answer: the connection ends after that.
 - Of a body at most BODY_AHEAD bytes and one read lie here; then the client waits for the application to take them.
 - Answers leave as one write: one TLS record and one system call.
 """
@@ -40,6 +43,8 @@ HEAD_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 75.0
 # Most bodies are smaller and come with their head.
 BODY_AHEAD = 64 * 1024
+# Requests that wait behind the one that is answered. One read holds ten thousand of the shortest, each 2 KB as objects.
+AHEAD_MAX = 64
 
 _VERSION = {"version": "3.0", "spec_version": "2.3"}
 
@@ -80,6 +85,7 @@ class HttpConnection(asyncio.Protocol):
         "_all",
         "_began",
         "_client",
+        "_deaf",
         "_drained",
         "_exchange",
         "_grown",
@@ -117,6 +123,8 @@ class HttpConnection(asyncio.Protocol):
         self._idle: asyncio.TimerHandle | None = None
         self._idle_due = 0.0
         self._reading = True
+        # Whether nothing more is heard: it closes after what is being answered, and what waits.
+        self._deaf = False
         self._drained: asyncio.Future[None] | None = None
         self.gone = False
         self.write_paused = False
@@ -153,7 +161,7 @@ class HttpConnection(asyncio.Protocol):
         return None
 
     def data_received(self, data: bytes) -> None:
-        if self.gone:
+        if self.gone or self._deaf:
             return
         growing, self._began = self._in_head, False
         try:
@@ -165,16 +173,15 @@ class HttpConnection(asyncio.Protocol):
                 last.keep_alive = False
             return
         except httptools.HttpParserError:
-            if not self.gone:
-                self._refuse(codes.REQUEST_MALFORMED.error("it is not HTTP"))
+            self._refuse_next(codes.REQUEST_MALFORMED.error("it is not HTTP"))
             return
-        if not self._in_head or self.gone:
+        if not self._in_head or self.gone or self._deaf:
             return
         if growing and not self._began:
             # All of it is of one head; the parser tells of a header only once that is whole.
             self._grown += len(data)
             if self._grown > MAX_HEAD_BYTES:
-                self._refuse(codes.HEADERS_TOO_LARGE.error())
+                self._refuse_next(codes.HEADERS_TOO_LARGE.error())
                 return
         if self._late is None:
             self._late = self.loop.call_later(HEAD_SECONDS, self._too_late)
@@ -209,14 +216,17 @@ class HttpConnection(asyncio.Protocol):
 
     def _weigh(self, size: int) -> None:
         self._weight += size
-        if (self._weight > MAX_HEAD_BYTES or len(self._headers) > MAX_HEADERS) and not self.gone:
-            self._refuse(codes.HEADERS_TOO_LARGE.error())
+        if self._weight > MAX_HEAD_BYTES or len(self._headers) > MAX_HEADERS:
+            self._refuse_next(codes.HEADERS_TOO_LARGE.error())
 
     def on_headers_complete(self) -> None:
         """Its head is whole: what it asks for can begin."""
         self._in_head = False
         self._disarm()
-        if self.gone:
+        if self.gone or self._deaf:
+            return
+        if len(self._waiting) >= AHEAD_MAX:
+            self._refuse_next(codes.TOO_MANY_REQUESTS.error())
             return
         headers, url, parser = self._headers, self._url, self._parser
         if url.startswith(b"/") and b"#" not in url:
@@ -253,13 +263,13 @@ class HttpConnection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """Some of the body of the request that was heard last."""
         exchange = self._waiting[-1] if self._waiting else self._exchange
-        if exchange is not None and not self.gone and exchange.body_came(body) > BODY_AHEAD:
+        if exchange is not None and not self.gone and not self._deaf and exchange.body_came(body) > BODY_AHEAD:
             self._stop_reading()
 
     def on_message_complete(self) -> None:
         """That request is whole."""
         exchange = self._waiting[-1] if self._waiting else self._exchange
-        if exchange is not None:
+        if exchange is not None and not self._deaf:
             exchange.body_ended()
 
     # The exchange --------------------------------------------------------------------------------------------------
@@ -318,7 +328,7 @@ class HttpConnection(asyncio.Protocol):
         try:
             await self._all.application(exchange.scope, exchange.receive, exchange.send)
         except Exception as error:
-            coded = unforeseen(error)
+            coded = error if isinstance(error, StarAgentError) else unforeseen(error)
             if not self.gone and not exchange.begun:
                 self._refuse(coded)
         if not exchange.answered:
@@ -344,7 +354,7 @@ class HttpConnection(asyncio.Protocol):
     def _too_late(self) -> None:
         self._late = None
         if not self.gone:
-            self._refuse(codes.REQUEST_SLOW.error(f"no whole head after {HEAD_SECONDS:.0f} s"))
+            self._refuse_next(codes.REQUEST_SLOW.error(f"no whole head after {HEAD_SECONDS:.0f} s"))
 
     def _idled(self) -> None:
         self._idle = None
@@ -357,8 +367,23 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._close()
 
+    def _refuse_next(self, error: StarAgentError) -> None:
+        """Say what is wrong with what came last, if no answer is owed before that; close, after what is owed."""
+        if self.gone or self._deaf:
+            return
+        self._disarm()
+        last = self._waiting[-1] if self._waiting else self._exchange
+        if last is None or (last is self._exchange and last.unfinished and not last.begun):
+            self._refuse(error)
+        elif last.unfinished:
+            # Its body will never be whole: nobody can answer it.
+            self._close()
+        else:
+            self._deaf = True
+            last.keep_alive = False
+
     def _refuse(self, error: StarAgentError) -> None:
-        """Say what is wrong with what never became a request, and close."""
+        """Say what is wrong, as the answer that is due now, and close."""
         self._disarm()
         body = msgspec.json.encode(error_body(error))
         head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)

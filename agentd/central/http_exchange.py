@@ -14,7 +14,11 @@ import http
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from libstaragent import codes
+
 STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
+# A client that has announced a body and sends nothing of it for so long is stuck or hostile.
+BODY_SILENCE_SECONDS = 30.0
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _DISCONNECT = {"type": "http.disconnect"}
 
@@ -54,6 +58,7 @@ class Exchange:
         "_left",
         "_more",
         "_plain",
+        "_silent",
         "keep_alive",
         "scope",
     )
@@ -65,6 +70,8 @@ class Exchange:
         # A client of HTTP/1.0 does not know chunks: an answer of unknown length ends with its connection.
         self._plain = plain
         self._expects = False
+        # Whether the body has been waited for in vain.
+        self._silent = False
         self._body: bytes | bytearray = b""
         self._more = True
         # Something that `receive` has not told yet.
@@ -85,6 +92,11 @@ class Exchange:
     def begun(self) -> bool:
         """Whether some of its answer has left."""
         return self._begun
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a part of its body has not come."""
+        return self._more
 
     def expect_continue(self) -> None:
         """The client waits to be asked for the body."""
@@ -111,13 +123,20 @@ class Exchange:
         if self._awaited is not None and not self._awaited.done():
             self._awaited.set_result(None)
 
+    def _give_up(self) -> None:
+        self._silent = True
+        self.wake()
+
     def _tell(self) -> None:
         self._fresh = True
         if self._awaited is not None and not self._awaited.done():
             self._awaited.set_result(None)
 
     async def receive(self) -> Mapping[str, Any]:
-        """The next part of the body, or that the client is gone or answered."""
+        """The next part of the body, or that the client is gone or answered.
+
+        :raises TimedOut: nothing of the body comes.
+        """
         connection = self._connection
         if self._expects:
             self._expects = False
@@ -125,10 +144,15 @@ class Exchange:
         while not self._fresh and not self._answered and not connection.gone:
             connection.read_on()
             self._awaited = connection.loop.create_future()
+            patience = connection.loop.call_later(BODY_SILENCE_SECONDS, self._give_up) if self._more else None
             try:
                 await self._awaited
             finally:
                 self._awaited = None
+                if patience is not None:
+                    patience.cancel()
+            if self._silent:
+                raise codes.REQUEST_SLOW.error(f"nothing of its body for {BODY_SILENCE_SECONDS:.0f} s")
         if self._answered or connection.gone:
             return _DISCONNECT
         self._fresh = False

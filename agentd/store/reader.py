@@ -126,15 +126,6 @@ class Reader:
         with self._reading() as connection:
             return set(connection.execute(select(schema.targets.c.agent).where(schema.targets.c.job == job)).scalars())
 
-    def state_counts(self, job: str) -> dict[str, int]:
-        """How many ended targets of `job` are in each state."""
-        state = schema.targets.c.state
-        with self._reading() as connection:
-            rows = connection.execute(
-                select(state, func.count()).where(schema.targets.c.job == job).group_by(state).order_by(state)
-            )
-            return {row[0]: row[1] for row in rows}
-
     def amendments(self, job: str, *, agent: str | None = None) -> list[ops.InsertAmendment]:
         """Results that came after their targets had ended, by agent and in their order."""
         columns = schema.amendments.c

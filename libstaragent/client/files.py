@@ -57,7 +57,6 @@ PAUSE_MAX_SECONDS = 5.0
 READ_AT_ONCE = 8
 # A piece of a spool is at most 16 KiB; a longer record is no record.
 RECORD_MAX = 1024 * 1024
-MAX_ERROR_BYTES = 1024 * 1024
 
 # Told as it goes: of what (a host, or nothing for the upload), bytes so far, bytes in all.
 Progress = Callable[[str, int, int], None]

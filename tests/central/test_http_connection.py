@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from agentd.central import http_connection
-from agentd.central.http_connection import BODY_AHEAD, MAX_HEAD_BYTES, Connections
+from agentd.central import http_connection, http_exchange
+from agentd.central.http_connection import AHEAD_MAX, BODY_AHEAD, MAX_HEAD_BYTES, Connections
 from libstaragent import codes
 
 WITHIN_SECONDS = 20.0
@@ -128,6 +128,47 @@ async def test_requests_that_are_sent_ahead_are_answered_in_their_order_and_one_
         for number in range(3):
             await client.until(b"GET /%d  " % number)
         assert echo.begun == ["/stream", "/0", "/1", "/2"]
+
+
+async def test_more_than_may_be_sent_ahead_is_not_heard_and_what_was_heard_is_answered() -> None:
+    async with served() as (echo, connections, connect):
+        client = await connect()
+        client.send(b"GET /stream HTTP/1.1\r\n\r\n" + b"GET /next HTTP/1.1\r\n\r\n" * (3 * AHEAD_MAX))
+        await client.until(b"one\r\n")
+        [connection] = connections.open
+        assert len(connection._waiting) == AHEAD_MAX
+        echo.let_go.set()
+        rest = await client.rest()
+        assert rest.count(b"GET /next") == AHEAD_MAX and rest.count(b"HTTP/1.1 ") == AHEAD_MAX
+        assert rest.count(b"connection: close") == 1
+
+
+@pytest.mark.parametrize(
+    "later",
+    [b"no HTTP at all\r\n\r\n", b"GET / HTTP/1.1\r\nx: " + b"y" * MAX_HEAD_BYTES + b"\r\n\r\n"],
+    ids=["no HTTP", "a head that is too large"],
+)
+async def test_what_is_wrong_with_a_later_request_is_not_the_answer_to_an_earlier_one(later: bytes) -> None:
+    async with served() as (echo, connections, connect):
+        client = await connect()
+        client.send(b"GET /stream HTTP/1.1\r\n\r\n")
+        await client.until(b"one\r\n")
+        client.send(later)
+        [connection] = connections.open
+        await until(lambda: connection._deaf)
+        echo.let_go.set()
+        assert await client.rest() == b"0\r\n\r\n"
+
+
+async def test_a_body_that_was_announced_and_does_not_come_is_not_waited_for_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_exchange, "BODY_SILENCE_SECONDS", 0.01)
+    async with served() as (_, _, connect):
+        client = await connect()
+        client.send(b"POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\n")
+        answer = await client.rest()
+        assert answer.startswith(b"HTTP/1.1 408 ") and codes.REQUEST_SLOW.code.encode() in answer
 
 
 async def test_a_client_that_waits_to_be_asked_for_its_body_is_asked() -> None:

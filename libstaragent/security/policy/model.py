@@ -39,7 +39,6 @@ MAX_ENTRIES = 64
 # "key=value" pairs that are signed: environments, tiers, sites.
 MAX_LABELS = 512
 MAX_EXPRESSION_BYTES = 4096
-MAX_NAME = 63
 MAX_INTEGER = (1 << 53) - 1
 # Jobs that a rate counts in its period: that many times are remembered for each operator and rule.
 MAX_RATE = 10_000
