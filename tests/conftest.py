@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,9 @@ GONE_WITHIN_SECONDS = 5.0
 # A unix socket's address holds 108 bytes on Linux and 104 on macOS; what a test puts below the folder needs its share.
 SHORT_FOLDER_AT_MOST_BYTES = 40
 
+# What workers of pytest-xdist left running, as command lines.
+LEFT_BY_WORKERS = pytest.StashKey[list[str]]()
+
 
 def pytest_configure() -> None:
     if sys.platform == "linux":
@@ -40,13 +44,26 @@ def pytest_configure() -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    left = _wait_until_gone(_children())
-    if left:
-        _end(left)
-        session.config.get_terminal_writer().line(
-            "\nleft running at the end of the session: " + "; ".join(left.values())
-        )
+    """Fails a run that leaves processes behind. With `-n`, each worker watches its own and tells the run's process."""
+    told = getattr(session.config, "workeroutput", None)
+    if told is None and session.config.getoption("numprocesses", None):
+        left = session.config.stash.get(LEFT_BY_WORKERS, [])
+    else:
+        running = _wait_until_gone(_children())
+        _end(running)
+        left = list(running.values())
+    if told is not None:
+        told["left_running"] = left
+    elif left:
+        session.config.get_terminal_writer().line("\nleft running at the end of the session: " + "; ".join(left))
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker of pytest-xdist ended."""
+    told = getattr(node, "workeroutput", {})
+    node.config.stash.setdefault(LEFT_BY_WORKERS, []).extend(told.get("left_running", []))
 
 
 @pytest.fixture(scope="session")  # async fixtures of any scope may stand on it
