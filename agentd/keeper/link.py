@@ -68,10 +68,10 @@ class AgentLink:
             return None
         return self._reader.feed(data) if data else None
 
-    def send(self, event: dict[str, object]) -> bool:
-        """Send now what can be sent now. False where the connection is worth nothing any more."""
+    def add(self, event: dict[str, object]) -> bool:
+        """Put an event behind what waits for `flush`. False where too much waits, so that the agent is cut off."""
         self._unsent += encode_frame(event)
-        return self.flush() and len(self._unsent) <= UNSENT_MAX
+        return len(self._unsent) <= UNSENT_MAX or (self.flush() and len(self._unsent) <= UNSENT_MAX)
 
     def flush(self) -> bool:
         """Send on. False where the connection is broken."""

@@ -10,6 +10,7 @@ Rules: whatever fails here becomes an answer to the core with an errno; no job's
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
@@ -19,7 +20,9 @@ from collections import deque
 from agentd.keeper import link, processes
 from agentd.keeper.cgroups import Groups
 from agentd.keeper.command import Command
+from agentd.keeper.disk import sync_folder
 from agentd.keeper.kept import KeptSpools
+from agentd.keeper.ledger import Ledger
 from agentd.keeper.link import AgentLink
 from agentd.keeper.spawn import COOKIE, Spawner, code_of_step, cookie_of
 from agentd.keeper.spoolfile import SpoolReader, SpoolWriter
@@ -53,6 +56,9 @@ class KeeperShell:
         self._owner = sha256(os.path.realpath(state_dir).encode()).hexdigest()[:12]
         self._groups = Groups(state_dir)
         self._boot_id = processes.boot_id()
+        self._ledger = Ledger(state_dir, self._boot_id, self._counts)
+        # Written, and to be answered when the ledger has been synced.
+        self._unsynced: list[act.WriteStarted | act.WriteFinished] = []
         self._selector = selectors.DefaultSelector()
         self._commands: dict[str, Command] = {}
         self._jobs_of_pid: dict[int, str] = {}
@@ -91,6 +97,10 @@ class KeeperShell:
         """Wait for events, at most until the monotonic time `until` or the core's deadline, and handle them."""
         times = [at for at in (until, self.core.deadline()) if at is not None]
         timeout = max(0.0, min(times) - time.monotonic()) if times else None
+        self._send()
+        if self._unsynced:
+            # What is there already goes to disk with it.
+            timeout = 0.0
         touched: dict[str, Command] = {}
         ready = self._selector.select(timeout)
         self.look_again()
@@ -105,6 +115,8 @@ class KeeperShell:
                 command.spool.flush()
                 self.perform(self.core.on_output(command.job, command.spool.packer.end, now))
         self.perform(self.core.on_time(now))
+        self.commit()
+        self._send()
 
     def perform(self, effects: list[act.Effect]) -> None:
         """Carry out effects, and what their answers lead to, in order."""
@@ -122,6 +134,7 @@ class KeeperShell:
         self._listener.close()
         self._selector.close()
         self._groups.close()
+        self._ledger.close()
         self._spawner.close()
 
     # The agent --------------------------------------------------------------------------------------------------------
@@ -150,14 +163,16 @@ class KeeperShell:
             try:
                 messages = current.receive()
             except StarAgentError as problem:
-                current.send({"ev": "error", "code": problem.code.code, "detail": problem.detail})
+                current.add({"ev": "error", "code": problem.code.code, "detail": problem.detail})
+                current.flush()
                 messages = None
             if messages is None:
                 self._drop_link()
                 return
             for message in messages:
                 self.perform(self.core.on_request(message, time.monotonic()))
-        self._await_link()
+        if mask & selectors.EVENT_WRITE:
+            self._await_link()
 
     def _await_link(self) -> None:
         if self._link is not None:
@@ -171,13 +186,17 @@ class KeeperShell:
             self._link = None
 
     def _tell(self, effect: act.Tell) -> None:
-        if self._link is None:
-            return
-        if self._link.send(effect.event):
-            if self._link.waiting:
-                self._await_link()
-        else:
+        if self._link is not None and not self._link.add(effect.event):
             self._drop_link()
+
+    def _send(self) -> None:
+        """What was told since the last time goes out at once."""
+        if self._link is None or not self._link.waiting:
+            return
+        if not self._link.flush():
+            self._drop_link()
+        elif self._link.waiting:
+            self._await_link()
 
     # Pipes and processes ----------------------------------------------------------------------------------------------
 
@@ -283,14 +302,43 @@ class KeeperShell:
         self._jobs_of_pid[child.pid] = effect.job
         return self.core.on_forked(effect.job, child.pid, child.start_time, self._boot_id, _wall_ms())
 
-    def _write_started(self, effect: act.WriteStarted) -> list[act.Effect]:
+    def _write_started(self, effect: act.WriteStarted) -> list[act.Effect] | None:
+        spool = self._commands[effect.job].spool
         try:
-            self._commands[effect.job].spool.write_started(effect.record)
+            spool.write_started(effect.record)
         except OSError as problem:
-            return self.core.on_started_failed(
-                effect.job, problem.errno or 0, SPOOL_WRITE.code, f"started: {problem.strerror}"
-            )
-        return self.core.on_started_written(effect.job, time.monotonic())
+            return self._on_started(effect.job, problem)
+        self._ledger.add("started", effect.job, effect.record, reserved=spool.reserved)
+        self._unsynced.append(effect)
+        return None
+
+    def _on_started(self, job: str, problem: OSError | None) -> list[act.Effect]:
+        if problem is None:
+            return self.core.on_started_written(job, time.monotonic())
+        return self.core.on_started_failed(job, problem.errno or 0, SPOOL_WRITE.code, f"started: {problem.strerror}")
+
+    def commit(self) -> None:
+        """One sync for all that was written since the last one; then say so to the core."""
+        while self._unsynced:
+            written, self._unsynced = self._unsynced, []
+            try:
+                self._ledger.commit()
+                shared = True
+            except OSError:
+                shared = False
+            for effect in written:
+                problem = None if shared else self._sync_alone(effect.job)
+                answer = self._on_started if isinstance(effect, act.WriteStarted) else self._on_finished
+                self.perform(answer(effect.job, problem))
+
+    def _sync_alone(self, job: str) -> OSError | None:
+        """Where the ledger cannot be written (a full disk), a spool's own place is there still."""
+        try:
+            self._commands[job].spool.sync()
+            sync_folder(self._spool_dir)
+        except OSError as problem:
+            return problem
+        return None
 
     def _release(self, effect: act.Release) -> None:
         command = self._commands[effect.job]
@@ -386,28 +434,48 @@ class KeeperShell:
             return facts
         return facts
 
-    def _write_finished(self, effect: act.WriteFinished) -> list[act.Effect]:
+    def _write_finished(self, effect: act.WriteFinished) -> list[act.Effect] | None:
         command = self._commands.get(effect.job)
         try:
-            spool = command.spool if command is not None else SpoolWriter.reopen(self._path(effect.job))
-            try:
-                if command is not None:
-                    spool.trim()
+            if command is None:
+                self._write_recovered(effect)
+            else:
+                spool = command.spool
+                spool.trim()
                 spool.write_finished(effect.summary)
-            finally:
-                if command is None:
-                    spool.close()
+                output = spool.short_output()
+                if output is None:
+                    spool.sync()
+                    sync_folder(self._spool_dir)
+                self._ledger.add("finished", effect.job, effect.summary, reserved=spool.reserved, output=output)
+                self._unsynced.append(effect)
+                return None
         except OSError as problem:
-            return self.core.on_finished_failed(effect.job, problem.errno or 0, time.monotonic())
+            return self._on_finished(effect.job, problem)
+        return self._on_finished(effect.job, None)
+
+    def _write_recovered(self, effect: act.WriteFinished) -> None:
+        with contextlib.closing(SpoolWriter.reopen(self._path(effect.job))) as spool:
+            spool.write_finished(effect.summary)
+            spool.sync()
+        sync_folder(self._spool_dir)
+
+    def _on_finished(self, job: str, problem: OSError | None) -> list[act.Effect]:
+        if problem is not None:
+            return self.core.on_finished_failed(job, problem.errno or 0, time.monotonic())
+        command = self._commands.pop(job, None)
         if command is not None:
-            spool.close()
+            command.spool.close()
             command.group.remove()
-            del self._commands[effect.job]
-        return self.core.on_finished_written(effect.job)
+        return self.core.on_finished_written(job)
 
     def _delete_spool(self, effect: act.DeleteSpool) -> None:
         self._groups.find(effect.job).remove()
         self._kept.take(self._path(effect.job), effect.job)
+        self._ledger.add("gone", effect.job, {})
+
+    def _counts(self, job: str) -> bool:
+        return self.core.state(job) is not None
 
     def _path(self, job: str) -> str:
         return os.path.join(self._spool_dir, job)
@@ -416,6 +484,7 @@ class KeeperShell:
 
     def recover(self) -> None:
         """Take over every spool that a keeper before left behind."""
+        self._ledger.restore(self._spool_dir)
         for name in sorted(os.listdir(self._spool_dir)):
             if not is_job_id(name):
                 continue

@@ -9,9 +9,10 @@ Rules: standard library only; mode 0600; errors of the OS are raised as OSError,
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 
+from agentd.keeper.disk import reserve, sync_data
+from libstaragent.jobs.ledger import OUTPUT_MAX as SHORT_OUTPUT
 from libstaragent.jobs.spool import (
     BLOCK_SIZE,
     FINISHED,
@@ -39,33 +40,11 @@ if TYPE_CHECKING:
 __all__ = ("Records", "SpoolReader", "SpoolWriter", "follow", "read_output")
 
 Records = list[tuple[int, bytes]]
-
 # How often a reader looks again where the writer is just passing through the ring.
 _LOOKS = 4
 # The ring is reserved in steps of this many blocks (1 MiB) while it fills for the first time: a command that prints
 # little costs little, whatever it was allowed.
 _RESERVE_STEP = 256
-
-
-# A file system that cannot reserve space says so; where the C library does not write zeros then, we do.
-_CANNOT_RESERVE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
-
-
-def _reserve(descriptor: int, offset: int, length: int) -> None:
-    if length and hasattr(os, "posix_fallocate"):
-        try:
-            os.posix_fallocate(descriptor, offset, length)
-        except OSError as problem:
-            if problem.errno not in _CANNOT_RESERVE:
-                raise
-        else:
-            return
-    if length and os.pwrite(descriptor, bytes(length), offset) != length:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-# macOS has only the stronger one.
-_sync_data = getattr(os, "fdatasync", os.fsync)
 
 
 class SpoolWriter:
@@ -80,13 +59,14 @@ class SpoolWriter:
         self._reserved_tail = 0
         self._newest = -1
         self._torn = False
+        self._first = b""
 
     @classmethod
     def create(cls, path: str, reserved: dict[str, object], geometry: Geometry) -> SpoolWriter:
         """Create the file and reserve header and head; OSError (and no file) where there is no room or it exists."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            _reserve(descriptor, 0, geometry.head_end)
+            reserve(descriptor, 0, geometry.head_end)
             # Real zeros, so that a later slot overwrites blocks in place and needs nothing more from the file system.
             os.pwrite(descriptor, _reserved_slot(reserved, geometry).ljust(HEADER_SIZE, b"\0"), 0)
         except BaseException:
@@ -103,20 +83,38 @@ class SpoolWriter:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         return cls(path, descriptor, Geometry(0, 0, 0))
 
+    @classmethod
+    def restored(cls, path: str, reserved: dict[str, object], output: bytes) -> SpoolWriter:
+        """Open a spool that was lost, or of which parts were: with this header slot, and this first block if any."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        os.pwrite(descriptor, encode_slot(RESERVED, reserved).ljust(RESERVED.size, b"\0"), 0)
+        if os.fstat(descriptor).st_size < HEADER_SIZE:
+            os.ftruncate(descriptor, HEADER_SIZE)
+        if output:
+            os.pwrite(descriptor, output.ljust(BLOCK_SIZE, b"\0"), HEADER_SIZE)
+        return cls(path, descriptor, Geometry(0, 0, 0))
+
+    @property
+    def reserved(self) -> dict[str, object]:
+        """What the header says of what was asked for, the geometry included."""
+        return _reserved_value(self._reserved, self.geometry)
+
     def write_started(self, record: dict[str, object]) -> None:
-        """Make record, file and the file's name durable."""
+        """Write the record: it outlives us, not yet the system."""
         self._write_slot(STARTED, record)
-        os.fsync(self._descriptor)
-        directory = os.open(os.path.dirname(self.path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
 
     def write_finished(self, summary: dict[str, object]) -> None:
-        """Make the summary durable, and the output with it."""
+        """Write the summary, likewise."""
         self._write_slot(FINISHED, summary)
-        _sync_data(self._descriptor)
+
+    def short_output(self) -> bytes | None:
+        """The one block that holds all the output, if there is little of it; empty if there is none."""
+        whole = self._newest == 0 and self.geometry.head and not self._torn
+        return b"" if self._newest < 0 else (self._first or None if whole else None)
+
+    def sync(self) -> None:
+        """Make all that was written durable, but for the file's name."""
+        sync_data(self._descriptor)
 
     def _write_slot(self, slot: Slot, value: dict[str, object]) -> None:
         os.pwrite(self._descriptor, encode_slot(slot, value), slot.offset)
@@ -136,6 +134,8 @@ class SpoolWriter:
                 run = []
             if position is None:
                 continue
+            if index == 0:
+                self._first = data if len(data) <= SHORT_OUTPUT else b""
             if not run:
                 start = position
             run.append(data if len(data) == BLOCK_SIZE else data.ljust(BLOCK_SIZE, b"\0"))
@@ -153,7 +153,7 @@ class SpoolWriter:
         geometry = self.geometry
         step = min(_RESERVE_STEP, geometry.tail - self._reserved_tail)
         try:
-            _reserve(self._descriptor, geometry.head_end + self._reserved_tail * BLOCK_SIZE, step * BLOCK_SIZE)
+            reserve(self._descriptor, geometry.head_end + self._reserved_tail * BLOCK_SIZE, step * BLOCK_SIZE)
         except OSError:
             self.geometry = Geometry(geometry.head, self._reserved_tail, min(geometry.shown, self._reserved_tail))
             # Readers find blocks by it; the header's space is ours since the beginning.
@@ -204,8 +204,11 @@ class SpoolWriter:
 
 
 def _reserved_slot(reserved: dict[str, object], geometry: Geometry) -> bytes:
-    value = {**reserved, "head": geometry.head, "tail": geometry.tail, "shown": geometry.shown}
-    return encode_slot(RESERVED, value)
+    return encode_slot(RESERVED, _reserved_value(reserved, geometry))
+
+
+def _reserved_value(reserved: dict[str, object], geometry: Geometry) -> dict[str, object]:
+    return {**reserved, "head": geometry.head, "tail": geometry.tail, "shown": geometry.shown}
 
 
 class SpoolReader:

@@ -1,8 +1,8 @@
 """The spool: one file a job, in which its output and its end outlive everyone who watches it.
 
     0        reserved   what was asked for, by digest, and the geometry of the file
-    4096     started    pid, start time, boot id: on disk before the command may run
-    8192     finished   the summary: on disk before it is told to anyone
+    4096     started    pid, start time, boot id: on disk (in the ledger) before the command may run
+    8192     finished   the summary: likewise before it is told to anyone
     16384    head       blocks 0 … head-1, written once
              tail       a ring of the blocks after them
 

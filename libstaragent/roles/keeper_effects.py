@@ -59,7 +59,7 @@ class Fork(Effect):
 
 
 class WriteStarted(Effect):
-    """Make the record, the file and its name durable → `on_started_written` or `on_started_failed`."""
+    """Make the record durable → `on_started_written` or `on_started_failed`."""
 
     __slots__ = ("record",)
 

@@ -141,6 +141,18 @@ print(*sorted(set(sys.modules) - before))
             "libstaragent.roles",
         ),
         *("libstaragent.roles.keeper", "libstaragent.roles.keeper_effects", "libstaragent.roles.keeper_frames"),
-        *("libstaragent.roles.keeper_job", "libstaragent.roles.keeper_spec", "libstaragent.roles.keeper_summary"),
-        *("agentd.keeper.filework", "agentd.keeper.forker", "agentd.keeper.kept", "libstaragent.roles.keeper_task"),
+        *(
+            "libstaragent.jobs.ledger",
+            "libstaragent.roles.keeper_job",
+            "libstaragent.roles.keeper_spec",
+            "libstaragent.roles.keeper_summary",
+        ),
+        *(
+            "agentd.keeper.disk",
+            "agentd.keeper.filework",
+            "agentd.keeper.forker",
+            "agentd.keeper.kept",
+            "agentd.keeper.ledger",
+            "libstaragent.roles.keeper_task",
+        ),
     }

@@ -24,6 +24,7 @@ def ask(op, job, **more):
     shell.perform(shell.core.on_request({{"op": op, "job": job, **more}}, time.monotonic()))
 for job in jobs:
     ask("spawn", job, spec={{"argv": ["sleep", "60"], "timeout_ms": 60_000}})
+    shell.commit()
 before = looks
 for job in jobs:
     ask("kill", job, reason="cancelled")
@@ -62,6 +63,7 @@ def ask(op, job, **more):
     shell.perform(shell.core.on_request({{"op": op, "job": job, **more}}, time.monotonic()))
 for job in jobs:
     ask("spawn", job, spec={{"argv": ["sleep", "60"], "timeout_ms": 60_000}})
+    shell.commit()
     ask("kill", job, reason="cancelled")
 print(*(os.WTERMSIG(os.wait()[1]) for _ in jobs))
 """

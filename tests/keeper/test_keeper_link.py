@@ -141,6 +141,7 @@ def test_a_forgotten_job_is_gone_from_disk_and_forgetting_again_is_no_error(keep
 def test_a_running_job_cannot_be_forgotten(keeper, new_job):
     job = new_job()
     keeper.link.spawn(job, ["sleep", "1000"])
+    keeper.link.event("started", job)
     keeper.link.send(op="forget", job=job)
     assert keeper.link.hello()[job]["state"] == "running"
     assert os.path.exists(keeper.spool(job))
