@@ -194,6 +194,13 @@ ACTIONS: tuple[Action, ...] = (
     ),
     _read("find.next", "next match", "Go to the next row or line that matches.", "n", where=_LINES),
     _read("find.previous", "previous match", "Go to the one before.", "N", where=_LINES),
+    _read(
+        "code.explain",
+        "explain",
+        "Say what a code means and what to do: of the row, or SA-… as given.",
+        verbs="explain",
+        argument="[CODE]",
+    ),
     _read("sort.next", "sort right", "Sort by the next column.", "greater_than_sign", where=_LISTS),
     _read("sort.previous", "sort left", "Sort by the column before.", "less_than_sign", where=_LISTS),
     _read("sort.reverse", "reverse", "Turn the order round.", "s", where=_LISTS),

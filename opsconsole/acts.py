@@ -2,13 +2,13 @@
 
 It is not the wiring (`opsconsole.app`, which is made of this and of Textual's App) and knows no widget's inside.
 
-Rules: what waits for the fleet is a worker; a run on more hosts than `ASK_ABOVE`, and every act that destroys, asks for
-their number.
+Rules: what waits for the fleet is a worker; a run on more hosts than the context allows without a question
+(`confirm_above`, as for the command line), and every act that destroys, asks for their number.
 """
 
 from __future__ import annotations
 
-__all__ = ("ASK_ABOVE", "FleetActs")
+__all__ = ("FleetActs",)
 
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from libstaragent.errors import StarAgentError
 from opsconsole.command import RunRequest, split_run, written_targets
 from opsconsole.fleet_view import FleetView
 from opsconsole.screens.confirm import ConfirmScreen
-from opsconsole.source import IN_FLIGHT, FleetSource, JobRow
+from opsconsole.source import IN_FLIGHT, OPEN_JOBS, FleetSource, JobRow
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     _Base = App[None]
 else:
     _Base = object
-
-# A run on more hosts than this asks for their number. It is also how many an envelope lists by name.
-ASK_ABOVE = 16
 
 
 class FleetActs(_Base):
@@ -71,7 +68,7 @@ class FleetActs(_Base):
             if yes:
                 self.work_for_screen(self._start(wanted))
 
-        if len(hosts) <= ASK_ABOVE:
+        if len(hosts) <= self.source.confirm_above:
             answered(True)
         else:
             what = " ".join(wanted.argv)
@@ -87,7 +84,7 @@ class FleetActs(_Base):
         self.open_job(job)
 
     def cancel_refusal(self, job: JobRow | None) -> StarAgentError | None:
-        if job is None or job.state != "running":
+        if job is None or job.state not in OPEN_JOBS:
             return COMMAND_SYNTAX.error("cancel job: it has finished")
         return None
 

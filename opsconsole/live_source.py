@@ -31,7 +31,7 @@ from libstaragent.model.api import Event as FleetEvent
 from libstaragent.model.api import HostChanged, HostView, JobChanged, JobView, TargetView
 from opsconsole.feed import as_coded
 from opsconsole.following import Following
-from opsconsole.source import Event, HostRow, HostState, JobRow, OutcomeCount, OutputLines, TargetRow
+from opsconsole.source import Event, HostRow, HostState, JobRow, JobState, OutcomeCount, OutputLines, TargetRow
 
 # Jobs whose live output is asked for at once: what somebody looked at last.
 FOLLOWED_JOBS = 4
@@ -48,6 +48,11 @@ class LiveSource:
         self._fleet = fleet
         self._queue: asyncio.Queue[list[Event] | StarAgentError] = asyncio.Queue(QUEUED_BATCHES)
         self._followed: dict[str, _Followed] = {}
+
+    @property
+    def confirm_above(self) -> int:
+        """See `FleetSource`."""
+        return self._fleet.context.confirm_above
 
     async def hosts(self) -> Sequence[HostRow]:
         """See `FleetSource`."""
@@ -250,10 +255,16 @@ def job_row(job: JobView) -> JobRow:
         command=job.command,
         targets=job.targets,
         counts=tuple(sorted(job.counts.items())),
-        state="running" if job.finished_ms is None else "cancelled" if job.cancelled else "done",
+        state=_job_state(job),
         started=job.submitted_ms / 1000,
         finished=None if job.finished_ms is None else job.finished_ms / 1000,
     )
+
+
+def _job_state(job: JobView) -> JobState:
+    if job.finished_ms is None:
+        return "paused" if job.paused else "held" if job.waits else "running"
+    return "cancelled" if job.cancelled else "stopped" if job.stopped else "done"
 
 
 def target_row(target: TargetView) -> TargetRow:

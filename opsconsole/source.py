@@ -11,6 +11,7 @@ from __future__ import annotations
 
 __all__ = (
     "IN_FLIGHT",
+    "OPEN_JOBS",
     "Event",
     "FleetSource",
     "HostRow",
@@ -31,10 +32,13 @@ from typing import Literal, Protocol
 from libstaragent.jobs.states import OPEN
 
 HostState = Literal["up", "down", "never", "quarantined"]
-JobState = Literal["running", "done", "cancelled"]
+# `held`: between two waves of its plan. `stopped`: its failures ended hosts whose turn had not come.
+JobState = Literal["running", "paused", "held", "done", "stopped", "cancelled"]
 StreamName = Literal["stdout", "stderr"]
 # The states of a target that has not finished; every other state is terminal.
 IN_FLIGHT = frozenset(OPEN)
+# The states of a job that has not finished.
+OPEN_JOBS: frozenset[JobState] = frozenset(("running", "paused", "held"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +122,11 @@ Event = HostRow | JobRow | TargetRow | OutputLines | LinkChanged
 
 class FleetSource(Protocol):
     """What the console asks of a fleet. All may raise StarAgentError; `events` is then asked again after a pause."""
+
+    @property
+    def confirm_above(self) -> int:
+        """A run on more hosts than this asks for their number."""
+        ...
 
     async def hosts(self) -> Sequence[HostRow]:
         """Every host, with its state now."""

@@ -17,7 +17,7 @@ from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.widget import Widget
 
-from libstaragent.codes import COMMAND_SYNTAX, READ_ONLY
+from libstaragent.codes import CODE_UNKNOWN, COMMAND_SYNTAX, READ_ONLY, by_code
 from libstaragent.errors import StarAgentError
 from opsconsole.actions import Action, Where, handler_name, key_label, verbs
 from opsconsole.command import parse_command
@@ -175,6 +175,19 @@ class ConsoleScreen(Screen[None]):
 
     def show_note(self, note: str) -> None:
         self._banner.show_note(note, self.console_app.palette)
+
+    def current_code(self) -> str:
+        """The code that the row under the cursor has, if any."""
+        return ""
+
+    def do_code_explain(self, argument: str = "") -> None:
+        name = argument.strip() or self.current_code()
+        if not name:
+            raise COMMAND_SYNTAX.error("explain SA-NNNN; this row has no code")
+        code = by_code(name)
+        if code is None:
+            raise CODE_UNKNOWN.error(name)
+        self._banner.show_code(code, self.console_app.palette)
 
     # `:` and `/`.
 

@@ -90,6 +90,10 @@ class OutcomesScreen(ConsoleScreen):
             )
             yield self.table
 
+    def current_code(self) -> str:
+        row = self.table.model.current
+        return "" if row is None else row.code
+
     def on_mount(self) -> None:
         self.console_app.work_for_screen(self._load())
 

@@ -157,6 +157,10 @@ class OutputScreen(ConsoleScreen):
             return self.console_app.cancel_refusal(self.view.job)
         return refused
 
+    def current_code(self) -> str:
+        row = self.table.model.current
+        return "" if row is None else row.code
+
     def do_target_open(self) -> None:
         row = self.table.model.current
         if row is not None:

@@ -16,7 +16,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Static
 
-from libstaragent.errors import StarAgentError
+from libstaragent.errors import Code, StarAgentError
 from opsconsole.sanitize import safe
 from opsconsole.theme import Palette
 
@@ -90,6 +90,15 @@ class Banner(Static):
         detail = "\n".join(safe(line) for line in error.detail.splitlines())
         text.append(error.code.sentence + (f": {detail}" if detail else "") + "\n", palette.foreground)
         text.append("  " + safe(error.code.remedy), palette.roles["muted"])
+        self._show(text)
+
+    def show_code(self, code: Code, palette: Palette) -> None:
+        """What a code means, as when it happens here, and what to do."""
+        text = Text()
+        text.append("● ", palette.roles["info"])
+        text.append(f"{code.code}  ", palette.roles["info"] + Style(bold=True))
+        text.append(code.sentence + "\n", palette.foreground)
+        text.append("  " + code.remedy, palette.roles["muted"])
         self._show(text)
 
     def show_note(self, note: str, palette: Palette) -> None:

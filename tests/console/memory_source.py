@@ -35,6 +35,7 @@ class MemorySource:
         self.records: dict[tuple[str, str], list[OutputLines]] = {}
         self.runs: list[tuple[str, tuple[str, ...], bool]] = []
         self.cancelled: list[str] = []
+        self.confirm_above = 16
         self.failure: Exception | None = None
         self.outcome_rows: list[OutcomeCount] = []
         self.listening = asyncio.Event()

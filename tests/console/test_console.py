@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from textual import events
 from textual.widgets import Input
 
-from libstaragent.codes import CONSOLE_FAULT, HOST_UNKNOWN
+from libstaragent.codes import CONSOLE_FAULT, HOST_UNKNOWN, POLICY_DENIED
+from libstaragent.model.api import JobView
 from opsconsole.keymap import read_keymap
+from opsconsole.live_source import job_row
 from opsconsole.screens.actions import ActionsScreen
 from opsconsole.screens.confirm import ConfirmScreen
 from opsconsole.screens.fleet import FleetScreen
@@ -192,6 +195,74 @@ async def test_many_hosts_ask_for_their_exact_number(console: Console) -> None:
     await console.press("backspace", "backspace", "2", "0", "enter")
     await console.until(lambda: console.source.runs)
     assert console.source.runs == [("web[01-20]", ("true",), False)]
+
+
+async def test_the_context_says_how_many_are_many() -> None:
+    source = small_fleet()
+    source.confirm_above = 2
+    async with opened(source) as console:
+        for targets, asked in (("db[01-02]", False), ("web[01-03]", True)):
+            await console.press("colon")
+            await console.type(f"run {targets} -- true")
+            await console.press("enter")
+            if asked:
+                await console.sees("3 hosts")
+            await console.press("enter")
+            if not asked:
+                await console.until(lambda: source.runs)
+                await console.press("escape", "escape")
+        await console.until(lambda: isinstance(console.app.screen, ConfirmScreen))
+        assert source.runs == [("db[01-02]", ("true",), False)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"paused": True, "held": 3}, "‖ paused"),
+        ({"waits": "resume", "held": 3}, "◔ held"),
+        ({"held": 3}, "▶ running"),
+        ({"finished_ms": 2, "stopped": True}, "■ stopped"),
+        ({"finished_ms": 2, "stopped": True, "cancelled": True}, "■ cancelled"),
+        ({"finished_ms": 2}, "● ok"),
+    ],
+)
+async def test_where_a_planned_job_stands_has_a_word_and_a_glyph(fields: dict[str, Any], said: str) -> None:
+    view = JobView(
+        id="01KPLANNED",
+        operator="ann",
+        command="true",
+        expression="all",
+        targets=1,
+        **{"counts": {"ok": 1}, "submitted_ms": 1, "expires_ms": 9, "deadline_ms": 9, **fields},
+    )
+    source = small_fleet()
+    source.job_rows["01KPLANNED"] = job_row(view)
+    async with opened(source) as console:
+        await console.press("J")
+        await console.sees(said)
+        await console.press("X")
+        if view.finished_ms is None:
+            await console.until(lambda: isinstance(console.app.screen, ConfirmScreen))
+        else:
+            await console.sees("has finished")
+
+
+async def test_a_code_is_explained_by_its_number_and_from_its_row(console: Console) -> None:
+    job = await run_job(console, "db01")
+    console.source.finish(job, "db01", state="denied", code=POLICY_DENIED.code)
+    await console.sees("1 denied")
+    await console.press("colon")
+    await console.type("explain")
+    await console.press("enter")
+    await console.sees(POLICY_DENIED.sentence)
+    await console.press("colon")
+    await console.type("explain 1101")
+    await console.press("enter")
+    await console.sees(HOST_UNKNOWN.sentence)
+    await console.press("colon")
+    await console.type("explain SA-9999")
+    await console.press("enter")
+    await console.sees("there is no error code like this")
 
 
 async def test_a_shell_is_chosen_never_assumed(console: Console) -> None:
