@@ -68,9 +68,12 @@ def challenge(*, fleet: str, operator: str, nonce: bytes, now_ms: int) -> Challe
 def answer(asked: Challenge, *, fleet: str, operator: str, seed: bytes) -> Signed:
     """The signed challenge; `fleet` and `operator` are whom the operator believes to talk as and to.
 
-    :raises Denied: the challenge is for another fleet or another operator.
+    :raises IntegrityError: the challenge is for another fleet.
+    :raises Denied: it is for another operator.
     """
-    if asked.fleet != fleet or asked.operator != operator or len(asked.nonce) != NONCE_BYTES:
+    if asked.fleet != fleet:
+        raise codes.ROSTER_OTHER_FLEET.error(f"who answers is of fleet {asked.fleet[:16]}…")
+    if asked.operator != operator or len(asked.nonce) != NONCE_BYTES:
         raise codes.LOGIN_REFUSED.error("the challenge is not for this operator and fleet")
     return seal_payload(asked, domain=DOMAIN, seed=seed)
 

@@ -28,7 +28,7 @@ class WarningFleet(Fleet):
         hours = (roster.valid_until - time.time_ns() // 1_000_000) // HOUR_MS
         if hours < self.warn_days * 24:
             self.warn_days = 0
-            left = f"{hours // 24} days" if hours >= 48 else f"{hours} hours"
+            left = f"{hours // 24} days" if hours >= 48 else f"{hours} hours" if hours > 1 else "an hour or less"
             narrate(
                 f"warning: the roster ends in {left}, and then no host acts: an admin runs `opsconsole policy renew`"
             )

@@ -19,6 +19,8 @@ from opsconsole.sanitize import safe
 
 # When these stop us before any target was reached, the exit status is what `exec` uses for the same.
 _STATUS_OF_CODE = {
+    # Out of its bounds before it was signed.
+    codes.ENVELOPE_FIELD.code: 64,
     codes.HOST_UNKNOWN.code: 3,
     codes.NO_TARGET.code: 3,
     codes.GROUP_UNKNOWN.code: 3,

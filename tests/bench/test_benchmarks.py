@@ -76,6 +76,12 @@ def test_chaos_kills_every_kind_of_process_and_the_books_balance() -> None:
     assert (said["lost"], said["double"], said["silent"]) == (0, 0, 0)
 
 
+def test_retention_measures_what_it_costs_others_and_prunes_to_half() -> None:
+    said = run("retention")
+    assert said["done"] and said["left"]["jobs"] < said["jobs"] and said["pruned"]["audit"] > 0
+    assert all(said[line]["count"] > 0 for line in ("alone_ms", "beside_ms", "batch_ms"))
+
+
 def test_flood_stores_every_byte_in_bounded_memory() -> None:
     said = run("flood", within=100)
     assert said["stored"] == said["hosts"] == 25

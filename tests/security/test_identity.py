@@ -118,7 +118,9 @@ def test_any_bytes_as_a_request_are_refused(data: bytes) -> None:
             sign_csr(CA, text, agent=AGENT, room="hz1", now_ms=NOW_MS)
 
 
-@pytest.mark.parametrize(("agent", "room"), [("x", "hz1"), (AGENT, ""), (AGENT, "a/b")], ids=["agent", "no-room", "room"])
+@pytest.mark.parametrize(
+    ("agent", "room"), [("x", "hz1"), (AGENT, ""), (AGENT, "a/b")], ids=["agent", "no-room", "room"]
+)
 def test_a_certificate_for_an_impossible_name_is_a_misuse(agent: str, room: str) -> None:
     with pytest.raises(ValueError, match="agent's id"):
         sign_csr(CA, create_csr(create_agent_key()), agent=agent, room=room, now_ms=NOW_MS)

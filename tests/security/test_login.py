@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libstaragent import codes
-from libstaragent.errors import Code, Denied, StarAgentError, UsageError
+from libstaragent.errors import Code, StarAgentError, UsageError
 from libstaragent.model.ids import new_ulid
 from libstaragent.security import login
 from libstaragent.security.login import (
@@ -87,9 +87,17 @@ def test_who_may_not_read_does_not_log_in() -> None:
     assert refusal(answered(asked, MUTE), asked) is codes.SIGNER_ROLE
 
 
-@pytest.mark.parametrize("change", [{"fleet": "ab" * 32}, {"operator": "kim"}, {"nonce": b"short"}])
-def test_an_operator_signs_only_a_challenge_to_himself(change: dict[str, Any]) -> None:
-    with pytest.raises(Denied):
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"fleet": "ab" * 32}, codes.ROSTER_OTHER_FLEET),
+        ({"operator": "kim"}, codes.LOGIN_REFUSED),
+        ({"nonce": b"short"}, codes.LOGIN_REFUSED),
+    ],
+    ids=["fleet", "operator", "nonce"],
+)
+def test_an_operator_signs_only_a_challenge_to_himself(change: dict[str, Any], code: Code) -> None:
+    with pytest.raises(StarAgentError, match=code.code):
         answer(msgspec.structs.replace(ASKED, **change), fleet=ROSTER.fleet, operator="lin", seed=SEED)
 
 
