@@ -353,6 +353,14 @@ class Central:
         ending = turn is not None and any(job in unit.decision.finished for unit in turn.units)
         return job.ended_at is not None and not ending
 
+    def open_states(self, job: Job) -> dict[str, str]:
+        """The states of a job's targets that have not ended, by agent; one whose end is not on disk yet has not."""
+        states = {agent: job.states[agent] for agent in job.open_agents()}
+        turn = self._rounds.present
+        for unit in () if turn is None else turn.units:
+            states.update((entry.agent, entry.before) for entry in unit.decision.ended if entry.job == job.id)
+        return states
+
     def view(self, job: Job) -> JobView:
         """A job in memory as the API shows it: ended only once that is on disk, so that who reads on finds results."""
         view = job_view(job)

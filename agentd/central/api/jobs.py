@@ -170,7 +170,7 @@ class JobsApi:
         """The hosts of a job, and the states of those that have not ended."""
         job = self._central.job(job_id)
         if job is not None:
-            return job.members, {agent: job.states[agent] for agent in job.open_agents()}
+            return job.members, self._central.open_states(job)
         members = await asyncio.to_thread(self._history.members, job_id)
         if members is None:
             raise codes.JOB_UNKNOWN.error(job_id)

@@ -38,9 +38,10 @@ class OutputsApi:
         """GET /v1/jobs/{id}/folded"""
         job = await self._job(call)
         limit = call.number("limit", DEFAULT_GROUPS, low=1, high=MAX_GROUPS)
+        still_open = len(self._central.open_states(job))
         async with self._turns:
             view = await asyncio.to_thread(
-                folded_view, self._read, job.id, dict(job.members), still_open=job.open, limit=limit
+                folded_view, self._read, job.id, dict(job.members), still_open=still_open, limit=limit
             )
         return Reply(view)
 
@@ -48,7 +49,7 @@ class OutputsApi:
         """GET /v1/jobs/{id}/reduced"""
         job = await self._job(call)
         reducer = _reducer(job)
-        hosts, still_open = len(job.members), job.open
+        hosts, still_open = len(job.members), len(self._central.open_states(job))
         async with self._turns:
             view = await asyncio.to_thread(
                 reduced_view, self._read, job.id, reducer, hosts=hosts, still_open=still_open
