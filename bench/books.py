@@ -27,7 +27,7 @@ from libstaragent.model.result import TERMINAL, records
 BUSY = frozenset((AGENT_BUSY.code, KEEPER_BUSY.code))
 
 # A kill is felt until its host is back: a keeper waits up to 2 s for the lock, and up to 30 s before it starts an agent
-# that died often.
+# that died again and again within 10 s.
 FELT_MS = 35_000
 
 Killed = Callable[[Sequence[str], str, int, int], bool]

@@ -40,7 +40,7 @@ FAULTS = {
 }
 KINDS_AND_DOWN = {name: kind.weight for name, kind in FAULTS.items()}
 KINDS = {name: weight for name, weight in KINDS_AND_DOWN.items() if name != "down"}
-# What is to be hit must be there; a keeper that has started its agent often waits up to 30 s before the next time.
+# What is to be hit must be there; a keeper whose agent dies again and again waits before it starts it.
 PATIENCE_SECONDS = 5.0
 AGAIN_SECONDS = 0.05
 

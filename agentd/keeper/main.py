@@ -26,14 +26,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ("run",)
+__all__ = ("next_pause", "run")
 
 # A child that waits at its gate holds the lock of a keeper that was killed, for the moment that it takes to leave.
 LOCK_PATIENCE = 2.0
 # An agent that dies at once must not burn the host; one that has run for a while deserves to be back at once.
 RESTART_FIRST = 0.2
 RESTART_MAX = 30.0
-RESTART_RESET = 60.0
+# To start costs it half a second of CPU: one that lives so long and dies again uses a twentieth of a core at most.
+RESTART_RESET = 10.0
 # Time for the agent to say goodbye to its room.
 AGENT_GRACE = 5.0
 
@@ -157,6 +158,11 @@ def _reap(shell: KeeperShell, agent: _Agent, now: float) -> None:
         shell.on_child(pid, status, usage)
 
 
+def next_pause(lived: float, before: float) -> float:
+    """Seconds until an agent that has ended after `lived` seconds is started again; `before`: the pause before it."""
+    return RESTART_FIRST if lived >= RESTART_RESET or not before else min(RESTART_MAX, 2 * before)
+
+
 class _Agent:
     """The agent's process: started, started again with growing pauses, stopped."""
 
@@ -165,7 +171,7 @@ class _Agent:
         self.deadline: float | None = None
         self._start = start
         self._started_at = 0.0
-        self._pause = RESTART_FIRST
+        self._pause = 0.0
         self._stopping = False
         self._next = 0.0
 
@@ -194,14 +200,12 @@ class _Agent:
         """It has died; `status` as wait(2) gives it."""
         self.pid = None
         self.deadline = None
-        if now - self._started_at >= RESTART_RESET:
-            self._pause = RESTART_FIRST
+        self._pause = next_pause(now - self._started_at, self._pause)
         self._next = now + self._pause
         if not self._stopping:
             code = os.waitstatus_to_exitcode(status)
             how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
             say(f"the agent {how}; started again in {self._pause:.1f} s")
-        self._pause = min(RESTART_MAX, self._pause * 2)
 
     def stop(self, now: float) -> None:
         """Ask it to leave."""

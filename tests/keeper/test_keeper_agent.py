@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from agentd.keeper import main
+
 REPOSITORY = Path(__file__).parents[2]
 # An agent that says its pid and what descriptors it was born with, then waits to be ended.
 PARENT = """
@@ -96,6 +98,15 @@ def test_each_early_end_of_an_agent_is_told_and_the_pauses_grow(tmp_path):
     assert said == [
         f"agentd: the agent ended with status 3; started again in {pause} s\n" for pause in ("0.2", "0.4", "0.8", "1.6")
     ]
+
+
+def test_an_agent_that_had_lived_for_a_while_is_back_at_once_however_often_it_was_killed():
+    pause, pauses = 0.0, []
+    for lived in (1.0, 1.0, 1.0, main.RESTART_RESET, 1.0, *(1.0 for _ in range(9)), main.RESTART_RESET):
+        pause = main.next_pause(lived, pause)
+        pauses.append(pause)
+    assert pauses[:5] == [0.2, 0.4, 0.8, 0.2, 0.4]
+    assert pauses[-2:] == [main.RESTART_MAX, main.RESTART_FIRST]
 
 
 def test_the_keeper_loads_nothing_heavy(tmp_path):
