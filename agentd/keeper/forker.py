@@ -21,7 +21,7 @@ import signal
 import socket
 import struct
 import sys
-from errno import EPIPE, ETIMEDOUT
+from errno import EMFILE, EPIPE, ETIMEDOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ DESCRIPTORS_MAX = 5
 # Seconds: a fork takes a fraction of a millisecond; a machine that is out of memory takes its time.
 ANSWER_WITHIN = 10.0
 
+# Of a child that failed before it could say so: never 0, which is a command's success.
+_EXIT_NOT_BEGUN = 127
 _CLONE_PARENT = 0x8000
 _PR_SET_NAME = 15
 _NAME = b"agentd-forker"
@@ -139,15 +141,19 @@ def _fork_on_request(keeper: socket.socket, be: Callable[[memoryview, list[int]]
     view = memoryview(buffer)
     room = socket.CMSG_SPACE(DESCRIPTORS_MAX * _DESCRIPTOR.size)
     while True:
-        length, ancillary, _, _ = keeper.recvmsg_into([buffer], room, socket.MSG_CMSG_CLOEXEC)
+        length, ancillary, flags, _ = keeper.recvmsg_into([buffer], room, socket.MSG_CMSG_CLOEXEC)
         if not length:
             return
         descriptors = [number for _, _, data in ancillary for (number,) in _DESCRIPTOR.iter_unpack(data)]
-        pid = syscall(*arguments, zero, zero, zero, zero)
+        # Without one of its descriptors a command would be another than the one that was ordered.
+        whole = not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
+        pid = syscall(*arguments, zero, zero, zero, zero) if whole else -1
         if pid == 0:
-            os.close(keeper.fileno())
-            be(view[:length], descriptors)
-            os._exit(0)
-        keeper.send(_ANSWER.pack(pid if pid > 0 else -ctypes.get_errno()))
+            try:
+                os.close(keeper.fileno())
+                be(view[:length], descriptors)
+            finally:
+                os._exit(_EXIT_NOT_BEGUN)
+        keeper.send(_ANSWER.pack(pid if pid > 0 else -(ctypes.get_errno() if whole else EMFILE)))
         for number in descriptors:
             os.close(number)

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agentd.keeper.forker import REQUEST_MAX, can_fork_for_parent
+from agentd.keeper.forker import REQUEST_MAX, Forker, can_fork_for_parent
 
 pytestmark = pytest.mark.skipif(not can_fork_for_parent(), reason="the keeper forks by itself here")
 
@@ -72,3 +72,15 @@ def test_a_command_too_long_to_hand_over_is_forked_by_the_keeper_itself(keeper, 
     assert end["state"] == "ok"
     assert keeper.output(job) == b"%d\n" % REQUEST_MAX
     assert forkers(keeper) == []
+
+
+def test_a_child_that_fails_before_it_can_say_so_is_no_success():
+    forker = Forker(lambda request, descriptors: request[len(request)])
+    null = os.open(os.devnull, os.O_RDONLY)
+    try:
+        pid = forker.fork(b"request", [null])
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 127
+    finally:
+        forker.close()
+        os.close(null)
+        os.waitpid(forker.pid, 0)
