@@ -32,10 +32,11 @@ from libstaragent.client import fleet as awaited_fleet
 from libstaragent.client import job as awaited_job
 from libstaragent.client.audit import AuditRecord, AuditVerdict
 from libstaragent.client.context import Context
-from libstaragent.client.files import Fetched, Progress
 from libstaragent.client.job import HostOutput, JobResult
 from libstaragent.client.output import Gap, Piece
 from libstaragent.client.sync_administration import Administration
+from libstaragent.client.sync_files import FleetFiles
+from libstaragent.client.sync_schedules import FleetSchedules
 from libstaragent.client.verification import Verdict
 from libstaragent.model.api import (
     Event,
@@ -45,14 +46,12 @@ from libstaragent.model.api import (
     JobView,
     Outcomes,
     OutputView,
-    ScheduleView,
     Session,
     TargetPage,
     TargetView,
     TokenIssued,
 )
 from libstaragent.model.gathered import ReducedView
-from libstaragent.security.act_limits import MAX_FILE
 from libstaragent.security.acts import Act, Exec, Member, Plan
 from libstaragent.security.roster import Roster
 
@@ -182,7 +181,7 @@ class Job:
         return self._call(lambda: self._job.ended(view))
 
 
-class Fleet:
+class Fleet(FleetFiles, FleetSchedules):
     """A fleet, through its central's API. Made by `connect`, used as a context manager."""
 
     def __init__(self, fleet: awaited_fleet.Fleet) -> None:
@@ -210,6 +209,9 @@ class Fleet:
         finally:
             self._portal = None
             self._manager.__exit__(None, None, None)
+
+    def _made(self, job: awaited_job.Job) -> Job:
+        return Job(self._call, job)
 
     def _call(self, function: Callable[[], Awaitable[T]]) -> T:
         if self._portal is None:
@@ -404,69 +406,6 @@ class Fleet:
         """Sends what was signed; sent again it is the same job."""
         return Job(self._call, self._call(lambda: self._fleet.submit(submission)))
 
-    def put(
-        self,
-        source: Path,
-        targets: str,
-        to: str,
-        *,
-        mode: int | None = None,
-        owner: str | None = None,
-        group: str | None = None,
-        user: str | None = None,
-        timeout: float = 600.0,
-        ttl: float = 10.0,
-        progress: Progress | None = None,
-    ) -> Job:
-        """Places a file on hosts; see the other `Fleet.put`."""
-        job = self._call(
-            lambda: self._fleet.put(
-                source,
-                targets,
-                to,
-                mode=mode,
-                owner=owner,
-                group=group,
-                user=user,
-                timeout=timeout,
-                ttl=ttl,
-                progress=progress,
-            )
-        )
-        return Job(self._call, job)
-
-    def fetch(
-        self,
-        targets: str,
-        path: str,
-        into: Path,
-        *,
-        max_bytes: int = MAX_FILE,
-        user: str | None = None,
-        timeout: float = 600.0,
-        ttl: float = 10.0,
-        progress: Progress | None = None,
-        on_job: Callable[[awaited_job.Job], None] | None = None,
-    ) -> tuple[Fetched, ...]:
-        """Brings a file from hosts; see the other `Fleet.fetch`."""
-        return self._call(
-            lambda: self._fleet.fetch(
-                targets,
-                path,
-                into,
-                max_bytes=max_bytes,
-                user=user,
-                timeout=timeout,
-                ttl=ttl,
-                progress=progress,
-                on_job=on_job,
-            )
-        )
-
-    def collect(self, job: str, into: Path, *, progress: Progress | None = None) -> tuple[Fetched, ...]:
-        """Brings the files of a `fetch` that was begun earlier."""
-        return self._call(lambda: self._fleet.collect(job, into, progress=progress))
-
     def issue_token(
         self,
         *,
@@ -494,73 +433,6 @@ class Fleet:
     def resolve_clone(self, name: str, *, keep: str | None = None) -> HostView:
         """Says which of the machines that have a host's identity is the host; the others must join anew."""
         return self._call(lambda: self._fleet.resolve_clone(name, keep=keep))
-
-    def schedule(
-        self,
-        name: str,
-        targets: str,
-        argv: Sequence[str],
-        *,
-        at: float | None = None,
-        every: float | None = None,
-        cron: str | None = None,
-        zone: str = "UTC",
-        at_boot: bool = False,
-        until: float | None = None,
-        ttl: float | None = None,
-        timeout: float | None = None,
-        shell: bool = False,
-        user: str | None = None,
-        cwd: str | None = None,
-        env: Mapping[str, str] | None = None,
-        stdin: bytes = b"",
-        signed: bool = False,
-    ) -> Job:
-        """Puts a command on hosts, to run there when it is due."""
-        return Job(
-            self._call,
-            self._call(
-                lambda: self._fleet.schedule(
-                    name,
-                    targets,
-                    argv,
-                    at=at,
-                    every=every,
-                    cron=cron,
-                    zone=zone,
-                    at_boot=at_boot,
-                    until=until,
-                    ttl=ttl,
-                    timeout=timeout,
-                    shell=shell,
-                    user=user,
-                    cwd=cwd,
-                    env=env,
-                    stdin=stdin,
-                    signed=signed,
-                )
-            ),
-        )
-
-    def schedules(self, *, ended: bool = False) -> tuple[ScheduleView, ...]:
-        """The schedules, the oldest first."""
-        return self._call(lambda: self._fleet.schedules(ended=ended))
-
-    def find_schedule(self, name: str) -> ScheduleView:
-        """The schedule with this name or id."""
-        return self._call(lambda: self._fleet.find_schedule(name))
-
-    def pause_schedule(self, name: str) -> Job:
-        """Lets a schedule rest on its hosts."""
-        return Job(self._call, self._call(lambda: self._fleet.pause_schedule(name)))
-
-    def resume_schedule(self, name: str) -> Job:
-        """Lets a paused schedule go on."""
-        return Job(self._call, self._call(lambda: self._fleet.resume_schedule(name)))
-
-    def remove_schedule(self, name: str) -> Job:
-        """Takes a schedule from its hosts."""
-        return Job(self._call, self._call(lambda: self._fleet.remove_schedule(name)))
 
     def job(self, identity: str) -> Job:
         """The job with this id."""

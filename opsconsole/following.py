@@ -55,12 +55,14 @@ class Ending:
         job: Job,
         *,
         on_target: Callable[[TargetView], None] = lambda target: None,
+        on_job: Callable[[JobView], None] = lambda job: None,
         on_lost: Callable[[StarAgentError], None] | None = None,
     ) -> None:
         self.view = job.submitted
         self.ended: dict[str, TargetView] = {}
         self._job = job
         self._on_target = on_target
+        self._on_job = on_job
         self._on_lost = on_lost
 
     async def run(self) -> None:
@@ -72,6 +74,8 @@ class Ending:
                     self._on_target(event.target)
                     if is_terminal(event.target.state) and not event.target.amendment:
                         self.ended[event.target.agent] = event.target
+                elif isinstance(event, JobChanged):
+                    self._on_job(event.job)
             self.view = events.job
         finally:
             with anyio.CancelScope(shield=True):

@@ -1,7 +1,7 @@
 """Files to hosts and from hosts, and what hosts keep of outputs: the parts that take many requests.
 
     put     hash the file, sign, upload what central lacks of it, submit the job
-    fetch   sign and submit; each host that has ended ok is read from where the local part stands
+    collect each host that has ended a fetch ok is read from where the local part stands
     read    one host's spool as pieces; what was cut goes on by itself where it stood
 
 Not here: HTTP (`transport`), the class that people call (`fleet`). Rules: what is put is read twice, and a file that
@@ -12,12 +12,12 @@ path's last part, so no host has a say in it.
 
 from __future__ import annotations
 
-__all__ = ("Fetched", "Progress", "RecordDecoder", "collect_files", "fetch_files", "put_file", "spool_pieces")
+__all__ = ("Fetched", "Progress", "RecordDecoder", "act_of_put", "collect_files", "place_file", "spool_pieces")
 
 import hashlib
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from io import RawIOBase
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -30,6 +30,7 @@ from msgspec.structs import replace
 
 from libstaragent import codes
 from libstaragent.client.output import STDOUT, Gap, Piece
+from libstaragent.client.submission import BACKGROUND, FOREGROUND
 from libstaragent.client.transport import coded
 from libstaragent.errors import StarAgentError
 from libstaragent.jobs.spool_stream import END, GAP, end_of
@@ -38,7 +39,7 @@ from libstaragent.model.api import JobSubmission, TargetView
 from libstaragent.model.files import BlobStands
 from libstaragent.model.result import RECORD_HEADER
 from libstaragent.security.act_limits import MAX_FILE
-from libstaragent.security.acts import Fetch, Member, Put, ReadSpool
+from libstaragent.security.acts import Member, Plan, Put, ReadSpool
 
 if TYPE_CHECKING:
     from libstaragent.client.fleet import Fleet
@@ -57,6 +58,8 @@ PAUSE_MAX_SECONDS = 5.0
 READ_AT_ONCE = 8
 # A piece of a spool is at most 16 KiB; a longer record is no record.
 RECORD_MAX = 1024 * 1024
+# Of a file's name in that of its part: with the job's id it fits into the 255 bytes that a name may have.
+PART_NAME_BYTES = 200
 
 # Told as it goes: of what (a host, or nothing for the upload), bytes so far, bytes in all.
 Progress = Callable[[str, int, int], None]
@@ -80,10 +83,8 @@ class Fetched(Struct, frozen=True):
     error: StarAgentError | None = None
 
 
-async def put_file(
-    fleet: Fleet,
+async def act_of_put(
     source: Path,
-    targets: str,
     to: str,
     *,
     mode: int | None,
@@ -91,14 +92,11 @@ async def put_file(
     group: str | None,
     user: str | None,
     timeout: float,
-    ttl: float,
-    progress: Progress | None,
-) -> Job:
-    """See `Fleet.put`."""
-    members = await fleet.resolve(targets)
+) -> Put:
+    """See `Fleet.placing`."""
     with _local(source):
         size, digest = await anyio.to_thread.run_sync(_digest_of, source)
-    act = Put(
+    return Put(
         path=to,
         size=size,
         sha256=digest,
@@ -108,9 +106,29 @@ async def put_file(
         user=user,
         timeout_ms=int(timeout * 1000),
     )
-    # The envelope must outlive the upload; a host still has only `ttl` from the submission on.
-    _, submission = await fleet.sign(act, expression=targets, members=members, ttl=max(ttl, UPLOAD_SECONDS))
-    submission = replace(submission, within_ms=int(ttl * 1000))
+
+
+async def place_file(
+    fleet: Fleet,
+    act: Put,
+    source: Path,
+    *,
+    expression: str,
+    members: Sequence[Member],
+    ttl: float | None,
+    background: bool,
+    plan: Plan | None,
+    life: float | None,
+    progress: Progress | None,
+) -> Job:
+    """See `Fleet.place`."""
+    begin = ttl if ttl is not None else (BACKGROUND if background else FOREGROUND).ttl
+    # The envelope must outlive the upload; a host still has only `begin` from the submission on, or from its turn.
+    _, submission = await fleet.sign(
+        act, expression=expression, members=members, ttl=max(begin, UPLOAD_SECONDS), plan=plan, life=life
+    )
+    if plan is None:
+        submission = replace(submission, within_ms=int(begin * 1000))
     await _upload(fleet, submission, source, progress)
     return await fleet.submit(submission)
 
@@ -141,29 +159,6 @@ async def _upload(fleet: Fleet, submission: JobSubmission, source: Path, progres
         progress("", stands.size, stands.size)
 
 
-async def fetch_files(
-    fleet: Fleet,
-    targets: str,
-    path: str,
-    into: Path,
-    *,
-    max_bytes: int,
-    user: str | None,
-    timeout: float,
-    ttl: float,
-    progress: Progress | None,
-    on_job: Callable[[Job], None] | None,
-) -> tuple[Fetched, ...]:
-    """See `Fleet.fetch`."""
-    act = Fetch(path=path, max_bytes=max_bytes, user=user, timeout_ms=int(timeout * 1000))
-    members = await fleet.resolve(targets)
-    _, submission = await fleet.sign(act, expression=targets, members=members, ttl=ttl)
-    job = await fleet.submit(submission)
-    if on_job is not None:
-        on_job(job)
-    return await _collect_all(fleet, job, PurePosixPath(path).name, into, progress)
-
-
 async def collect_files(fleet: Fleet, job: Job, into: Path, *, progress: Progress | None) -> tuple[Fetched, ...]:
     """The files of a fetch, its parts that are there already gone on with."""
     return await _collect_all(fleet, job, PurePosixPath(_path_of(job)).name, into, progress)
@@ -184,9 +179,14 @@ async def _collect_all(fleet: Fleet, job: Job, name: str, into: Path, progress: 
 
     # What came after its deadline stands beside the word that it was lost, and goes before it.
     last = {target.agent: target for target in (*result.targets, *result.amendments)}
+    names = [target.host for target in last.values()]
     async with anyio.create_task_group() as group:
         for target in last.values():
-            if target.state == "ok":
+            if target.state == "ok" and names.count(target.host) > 1:
+                # Two would write to one file; no central of ours has two hosts of one name.
+                error = codes.CENTRAL_ANSWER.error(f"two hosts are called {target.host}")
+                fetched[target.agent] = Fetched(target.host, target, error=error)
+            elif target.state == "ok":
                 group.start_soon(one, target)
             else:
                 fetched[target.agent] = Fetched(target.host, target)
@@ -198,7 +198,9 @@ async def _collect(
 ) -> Path:
     if not ids.is_host_name(target.host):
         raise codes.CENTRAL_ANSWER.error("a host's name is none")
-    part = folder / f".{name[:200]}.{job}.part"
+    if target.stdout_bytes > MAX_FILE:
+        raise codes.FETCH_DIGEST.error(f"it is to be {target.stdout_bytes} bytes, and nobody may ask for so many")
+    part = folder / _part_name(name, job)
     with _local(folder):
         os.makedirs(folder, exist_ok=True)
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -215,12 +217,15 @@ async def _collect(
                         raise codes.SPOOL_GONE.error("the host's disk had no room for all of it")
                     if piece.stream != STDOUT:
                         continue
+                    if at + len(piece.data) > target.stdout_bytes:
+                        file.truncate(0)
+                        raise codes.FETCH_DIGEST.error(f"more than the {target.stdout_bytes} bytes that it is to be")
                     await anyio.to_thread.run_sync(file.write, piece.data)
                     digest.update(piece.data)
                     at += len(piece.data)
                     if progress is not None:
                         progress(target.host, at, target.stdout_bytes)
-            if at != target.stdout_bytes or (target.stdout_sha256 or "") not in ("", digest.hexdigest()):
+            if at != target.stdout_bytes or (at and target.stdout_sha256 != digest.hexdigest()):
                 file.truncate(0)
                 raise codes.FETCH_DIGEST.error(f"{at} bytes, SHA-256 {digest.hexdigest()}")
             os.fsync(descriptor)
@@ -300,6 +305,11 @@ class RecordDecoder:
             at = end
         del self._data[:at]
         return found
+
+
+def _part_name(name: str, job: str) -> str:
+    """What a part of a file called `name` is called, no longer than a name may be."""
+    return f".{os.fsdecode(os.fsencode(name)[:PART_NAME_BYTES])}.{job}.part"
 
 
 def _path_of(job: Job) -> str:

@@ -60,14 +60,52 @@ class FleetSchedules:
         :raises UsageError: not one of the four, or it cannot be read.
         :raises StarAgentError: as `run`; or another schedule has the name.
         """
+        act = self.scheduling(
+            name,
+            argv,
+            at=at,
+            every=every,
+            cron=cron,
+            zone=zone,
+            at_boot=at_boot,
+            until=until,
+            timeout=timeout,
+            shell=shell,
+            user=user,
+            cwd=cwd,
+            env=env,
+            stdin=stdin,
+            signed=signed,
+        )
+        members = await self._fleet.resolve(targets)
+        _, submission = await self._fleet.sign(act, expression=targets, members=members, ttl=ttl, background=True)
+        return await self._fleet.submit(submission)
+
+    def scheduling(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        at: float | None = None,
+        every: float | None = None,
+        cron: str | None = None,
+        zone: str = "UTC",
+        at_boot: bool = False,
+        until: float | None = None,
+        timeout: float | None = None,
+        shell: bool = False,
+        user: str | None = None,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        signed: bool = False,
+    ) -> Schedule:
+        """The act of putting a schedule on hosts, to be signed and submitted; see `schedule`."""
         command = self._fleet.command(
             argv, timeout=timeout, shell=shell, user=user, cwd=cwd, env=env, stdin=stdin, signed=signed
         )
         when = when_of(at=at, every=every, cron=cron, zone=zone, at_boot=at_boot, now_ms=_now_ms())
-        act = Schedule(name, when, command, until_of(when, until, _now_ms()))
-        members = await self._fleet.resolve(targets)
-        _, submission = await self._fleet.sign(act, expression=targets, members=members, ttl=ttl, background=True)
-        return await self._fleet.submit(submission)
+        return Schedule(name, when, command, until_of(when, until, _now_ms()))
 
     async def schedules(self, *, ended: bool = False) -> tuple[ScheduleView, ...]:
         """The schedules, the oldest first; with those that fire no more if `ended`."""

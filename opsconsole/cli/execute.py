@@ -6,7 +6,7 @@ before the hosts are known and many of them confirmed by their number; with --as
 
 from __future__ import annotations
 
-__all__ = ("command_of", "run", "variables")
+__all__ = ("CANCELLED_AND_LEFT", "STOPPED", "command_of", "run", "variables")
 
 import sys
 from argparse import Namespace
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from libstaragent.security.acts import Exec
 
 CANCELLED_AND_LEFT = 130
+STOPPED = "stopped by its failures: the others were never begun on"
 
 
 def run(options: Namespace) -> int:
@@ -72,12 +73,11 @@ def variables(pairs: Sequence[str], option: str) -> dict[str, str]:
 
 
 async def _run(options: Namespace) -> int:
-    from libstaragent.client.plans import in_order
     from libstaragent.jobs.states import exit_status
     from opsconsole.cli.follow import Left
     from opsconsole.cli.gathering import check_gathering, follow_as_asked, show_gathered
     from opsconsole.cli.lines_json import json_line
-    from opsconsole.cli.reach import confirmed, plan_of, preview
+    from opsconsole.cli.reach import choose
     from opsconsole.cli.signatures import doubts_of
     from opsconsole.cli.summary import summary
     from opsconsole.config import fleet_of
@@ -88,15 +88,10 @@ async def _run(options: Namespace) -> int:
         members = await fleet.resolve(options.targets)
         if options.raw and len(members) != 1:
             raise usage(f"--raw is for one host, and {options.targets} means {len(members)}")
-        plan = plan_of(options, len(members))
-        if plan is not None:
-            members = in_order(members)
-        if options.preview:
-            await preview(fleet, options, act, members, plan, options.targets)
-            return 0
-        if not confirmed(options, len(members), above=fleet.context.confirm_above):
-            narrate("nothing was sent")
-            return 5
+        chosen = await choose(fleet, options, act, members)
+        if isinstance(chosen, int):
+            return chosen
+        members, plan = chosen
         _, submission = await fleet.sign(
             act,
             expression=options.targets,
@@ -124,7 +119,7 @@ async def _run(options: Namespace) -> int:
     else:
         narrate(summary(view.counts, targets))
         if view.stopped:
-            narrate("stopped by its failures: the others were never begun on")
+            narrate(STOPPED)
     for doubt in doubts:
         narrate(f"opsconsole: {describe(doubt)}")
     return status

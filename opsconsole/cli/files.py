@@ -14,7 +14,9 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from opsconsole.cli.execute import CANCELLED_AND_LEFT, STOPPED
 from opsconsole.cli.failure import describe, narrate, usage
+from opsconsole.cli.watchers import PlanStands
 
 if TYPE_CHECKING:
     from libstaragent.client.files import Fetched
@@ -34,66 +36,114 @@ def run(options: Namespace) -> int:
 
 async def _put(options: Namespace) -> int:
     from libstaragent.jobs.states import exit_status
+    from opsconsole.cli.follow import Left, follow_end
     from opsconsole.cli.lines_json import json_line
+    from opsconsole.cli.reach import choose
     from opsconsole.cli.summary import summary
     from opsconsole.config import fleet_of
     from opsconsole.sanitize import safe
 
+    source = Path(options.file)
     async with fleet_of(options) as fleet:
-        job = await fleet.put(
-            Path(options.file),
-            options.targets,
+        act = await fleet.placing(
+            source,
             options.to,
             mode=options.mode,
             owner=options.owner,
             group=options.group,
             user=options.user,
             timeout=options.timeout,
+        )
+        chosen = await choose(fleet, options, act, await fleet.resolve(options.targets))
+        if isinstance(chosen, int):
+            return chosen
+        members, plan = chosen
+        job = await fleet.place(
+            act,
+            source,
+            options.targets,
+            members,
             ttl=options.ttl,
+            background=options.background,
+            plan=plan,
+            life=options.life,
             progress=_Progress() if sys.stderr.isatty() else None,
         )
-        narrate(f"job {job.id}")
-        result = await job.result()
-    for target in sorted(result.targets, key=lambda target: target.host):
+        if options.background:
+            return _leave(job, options)
+        _name_job(job)
+        stands = PlanStands()
+        try:
+            view, ended = await follow_end(job, lambda target: None, stands.job)
+        except Left:
+            narrate(f"left; see later: opsconsole jobs show {job.id}")
+            return CANCELLED_AND_LEFT
+    explained: set[str] = set()
+    for target in sorted(ended, key=lambda target: target.host):
         if options.json:
             sys.stdout.write(json_line("target", target))
         elif target.state == "ok":
             sys.stdout.write(f"{safe(target.host)}\n")
-        else:
+        elif target.code not in explained:
+            # Each code once, by its first host; the summary counts the others.
+            explained.add(target.code or "")
             _explain(target)
     if options.json:
-        sys.stdout.write(json_line("job", result.job))
+        sys.stdout.write(json_line("job", view))
     else:
-        narrate(summary(result.counts, result.targets))
-    return exit_status(result.counts)
+        narrate(summary(view.counts, ended))
+        if view.stopped:
+            narrate(STOPPED)
+    return exit_status(view.counts, stopped=view.stopped)
 
 
 async def _fetch(options: Namespace) -> int:
     from libstaragent.jobs.states import exit_status
     from libstaragent.security.act_limits import MAX_FILE
+    from opsconsole.cli.follow import Left, follow_end
     from opsconsole.cli.lines_json import json_line
+    from opsconsole.cli.reach import choose
     from opsconsole.config import fleet_of
     from opsconsole.sanitize import safe
 
     if bool(options.job) == bool(options.targets) or bool(options.job) == bool(options.path):
         raise usage("give -t EXPR and PATH, or --job JOB to go on with an earlier fetch")
-    into = Path(options.output)
-    progress = _Progress() if sys.stderr.isatty() else None
     async with fleet_of(options) as fleet:
+        stopped = False
         if options.job:
-            fetched = await fleet.collect(options.job, into, progress=progress)
+            identity: str = options.job
         else:
-            fetched = await fleet.fetch(
-                options.targets,
-                options.path,
-                into,
-                max_bytes=options.max_bytes or MAX_FILE,
-                user=options.user,
-                timeout=options.timeout,
-                ttl=options.ttl,
-                progress=progress,
-                on_job=_name_job,
+            act = fleet.fetching(
+                options.path, max_bytes=options.max_bytes or MAX_FILE, user=options.user, timeout=options.timeout
             )
+            chosen = await choose(fleet, options, act, await fleet.resolve(options.targets))
+            if isinstance(chosen, int):
+                return chosen
+            members, plan = chosen
+            _, submission = await fleet.sign(
+                act,
+                expression=options.targets,
+                members=members,
+                ttl=options.ttl,
+                background=options.background,
+                plan=plan,
+                life=options.life,
+            )
+            job = await fleet.submit(submission)
+            identity = job.id
+            if options.background:
+                return _leave(job, options)
+            _name_job(job)
+            try:
+                view, _ = await follow_end(job, lambda target: None, PlanStands().job)
+            except Left:
+                narrate(f"left; see later: opsconsole fetch --job {job.id}")
+                return CANCELLED_AND_LEFT
+            stopped = view.stopped
+        progress = _Progress() if sys.stderr.isatty() else None
+        fetched = await fleet.collect(identity, Path(options.output), progress=progress)
+    if stopped:
+        narrate(STOPPED)
     counts: dict[str, int] = {}
     for entry in fetched:
         state = entry.target.state if entry.error is None else "exit_nonzero"
@@ -106,7 +156,7 @@ async def _fetch(options: Namespace) -> int:
             sys.stdout.write(f"{safe(str(entry.path))}\n")
         else:
             _why_not(entry)
-    return exit_status(counts)
+    return exit_status(counts, stopped=stopped)
 
 
 async def full_output(fleet: Fleet, options: Namespace) -> int:
@@ -138,6 +188,13 @@ async def full_output(fleet: Fleet, options: Namespace) -> int:
         return 0
     finally:
         await pieces.aclose()
+
+
+def _leave(job: Job, options: Namespace) -> int:
+    from opsconsole.cli.lines_json import json_line
+
+    sys.stdout.write(json_line("job", job.submitted) if options.json else f"{job.id}\n")
+    return 0
 
 
 def _name_job(job: Job) -> None:

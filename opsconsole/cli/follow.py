@@ -32,9 +32,12 @@ async def follow(job: Job, watcher: Watcher) -> tuple[JobView, list[TargetView]]
     return await _follow(job, Following(job, watcher, on_lost=lambda error: _tell_lost(job, error)))
 
 
-async def follow_end(job: Job, on_target: Callable[[TargetView], None]) -> tuple[JobView, list[TargetView]]:
-    """The same, without their output; `on_target` hears of each as it moves on."""
-    return await _follow(job, Ending(job, on_target=on_target, on_lost=lambda error: _tell_lost(job, error)))
+async def follow_end(
+    job: Job, on_target: Callable[[TargetView], None], on_job: Callable[[JobView], None] = lambda job: None
+) -> tuple[JobView, list[TargetView]]:
+    """The same, without their output; `on_target` hears of each as it moves on, `on_job` of where its plan stands."""
+    ending = Ending(job, on_target=on_target, on_job=on_job, on_lost=lambda error: _tell_lost(job, error))
+    return await _follow(job, ending)
 
 
 async def _follow(job: Job, followed: Following | Ending) -> tuple[JobView, list[TargetView]]:

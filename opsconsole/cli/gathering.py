@@ -50,7 +50,7 @@ async def follow_as_asked(job: Job, options: Namespace, names: Sequence[str]) ->
     """
     watcher = watcher_for(options, job.id, names)
     if gathers(options):
-        return await follow_end(job, watcher.target)
+        return await follow_end(job, watcher.target, watcher.job)
     return await follow(job, watcher)
 
 

@@ -6,7 +6,7 @@ was confirmed and is not that of the hosts stops the act, however small; the pre
 
 from __future__ import annotations
 
-__all__ = ("CONFIRM_VARIABLE", "confirmed", "plan_of", "preview")
+__all__ = ("CONFIRM_VARIABLE", "choose", "confirmed", "plan_of", "preview")
 
 import os
 import sys
@@ -14,7 +14,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from opsconsole.cli.failure import usage
+from opsconsole.cli.failure import narrate, usage
 
 if TYPE_CHECKING:
     from libstaragent.client.fleet import Fleet
@@ -24,6 +24,31 @@ if TYPE_CHECKING:
 CONFIRM_VARIABLE = "OPSCONSOLE_CONFIRM_ABOVE"
 # Hosts of a wave that are named in the preview, folded, in characters.
 LONGEST_FOLDED = 300
+
+
+# What a command ends with whose hosts were not confirmed: nothing was begun.
+NOT_CONFIRMED = 5
+
+
+async def choose(
+    fleet: Fleet, options: Namespace, act: Act, members: Sequence[Member]
+) -> tuple[tuple[Member, ...], Plan | None] | int:
+    """The hosts in the order in which they are begun on, and the plan, confirmed where they must be; or, where nothing
+    is to be sent, what the command ends with. Options of a plan count where the command has them.
+
+    :raises UsageError: there is no such plan, or the number of hosts was not confirmed.
+    """
+    from libstaragent.client.plans import in_order
+
+    plan = plan_of(options, len(members)) if hasattr(options, "waves") else None
+    chosen = tuple(members) if plan is None else in_order(members)
+    if options.preview:
+        await preview(fleet, options, act, chosen, plan, options.targets)
+        return 0
+    if not confirmed(options, len(chosen), above=fleet.context.confirm_above):
+        narrate("nothing was sent")
+        return NOT_CONFIRMED
+    return chosen, plan
 
 
 def plan_of(options: Namespace, count: int) -> Plan | None:
@@ -63,7 +88,7 @@ def confirmed(options: Namespace, count: int, *, above: int) -> bool:
         return True
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise codes.COUNT_UNCONFIRMED.error(f"{options.targets} means {count} hosts; --yes={count} confirms them")
-    sys.stderr.write(f"{options.targets} means {count} hosts; type {count} to run on them: ")
+    sys.stderr.write(f"{options.targets} means {count} hosts; type {count} to go on: ")
     sys.stderr.flush()
     return sys.stdin.readline().strip() == str(count)
 

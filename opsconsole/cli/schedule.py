@@ -40,13 +40,13 @@ async def _run(options: Namespace) -> int:
 
 async def _add(fleet: Fleet, options: Namespace) -> int:
     from opsconsole.cli.execute import variables
+    from opsconsole.cli.reach import choose
 
     words: list[str] = options.command_words
     if (options.shell is None) == (not words):
         raise usage("give a command after --, or --shell LINE")
-    job = await fleet.schedule(
+    act = fleet.scheduling(
         options.name,
-        options.targets,
         words if options.shell is None else [options.shell],
         at=_moment(options.at, "--at"),
         every=options.every,
@@ -54,7 +54,6 @@ async def _add(fleet: Fleet, options: Namespace) -> int:
         zone=options.zone,
         at_boot=options.at_boot,
         until=_moment(options.until, "--until"),
-        ttl=options.ttl,
         timeout=options.timeout,
         shell=options.shell is not None,
         user=options.user,
@@ -62,7 +61,13 @@ async def _add(fleet: Fleet, options: Namespace) -> int:
         env=variables(options.env, "--env"),
         signed=options.signed,
     )
-    return await _told(fleet, job, options)
+    chosen = await choose(fleet, options, act, await fleet.resolve(options.targets))
+    if isinstance(chosen, int):
+        return chosen
+    _, submission = await fleet.sign(
+        act, expression=options.targets, members=chosen[0], ttl=options.ttl, background=True
+    )
+    return await _told(fleet, await fleet.submit(submission), options)
 
 
 async def _list(fleet: Fleet, options: Namespace) -> int:

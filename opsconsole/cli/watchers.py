@@ -6,7 +6,7 @@ its order, so it waits where something was not sent live.
 
 from __future__ import annotations
 
-__all__ = ("watcher_for",)
+__all__ = ("PlanStands", "watcher_for")
 
 import sys
 from argparse import Namespace
@@ -34,6 +34,22 @@ def watcher_for(options: Namespace, job: str, names: Sequence[str]) -> Watcher:
     return _LineWatcher(lines, patient=not terminal)
 
 
+class PlanStands:
+    """Says where a plan stands, when that is another wave, a pause or its end."""
+
+    def __init__(self) -> None:
+        self._stands: tuple[int, bool, str, bool] | None = None
+
+    def job(self, job: JobView) -> None:
+        """The job as it is now."""
+        stands = (job.wave, job.paused, job.waits, job.stopped)
+        if job.plan is not None and stands != self._stands:
+            self._stands = stands
+            progress = plan_progress(job)
+            if progress:
+                narrate(progress)
+
+
 class _LineWatcher:
     """Lines for people, or for a pipe."""
 
@@ -41,7 +57,7 @@ class _LineWatcher:
         self.patient = patient
         self._lines = lines
         self._explained: set[str] = set()
-        self._stands: tuple[int, bool, str, bool] | None = None
+        self.job = PlanStands().job
 
     def pieces(self, host: str, pieces: Iterable[Piece | Gap]) -> None:
         self._lines.pieces(host, pieces)
@@ -51,15 +67,6 @@ class _LineWatcher:
 
     def target(self, target: TargetView) -> None:
         self._explain(target)
-
-    def job(self, job: JobView) -> None:
-        """Where a plan stands, when that is another wave, a pause or its end."""
-        stands = (job.wave, job.paused, job.waits, job.stopped)
-        if job.plan is not None and stands != self._stands:
-            self._stands = stands
-            progress = plan_progress(job)
-            if progress:
-                narrate(progress)
 
     def _explain(self, target: TargetView) -> None:
         """Each code once, by its first host: a thousand hosts that are down are one thing to know."""
@@ -78,7 +85,7 @@ class _RawWatcher(_LineWatcher):
         self.patient = True
         self._writer = writer
         self._explained = set()
-        self._stands = None
+        self.job = PlanStands().job
 
     def pieces(self, host: str, pieces: Iterable[Piece | Gap]) -> None:
         for piece in pieces:

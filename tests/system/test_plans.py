@@ -5,6 +5,8 @@ How many ran, and when, is what the commands themselves write to files.
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -183,6 +185,82 @@ def test_a_signed_plan_is_carried_by_curl(fleet5: Any) -> None:
         answer = http.post("/v1/jobs?wait=30", content=signed.stdout).json()
     assert answer["job"]["plan"]["waves"] == [2, 5]
     assert answer["job"]["counts"] == {"ok": 5}
+
+
+# The same for files and schedules -----------------------------------------------------------------------------------
+
+
+def test_a_canary_that_cannot_place_a_file_keeps_it_from_all_others(fleet5: Any, tmp_path: Path) -> None:
+    (tmp_path / "source").write_text("new")
+    put = ("put", str(tmp_path / "source"), "-t", "all", "--to", str(tmp_path / "none" / "file"))
+    done = fleet5.run(*put, "--waves", "1,100%", "--max-failures", "0", "--yes=5")
+    assert done.returncode == 6, done.stderr
+    assert "5 targets: 1 exit_nonzero (web01: " in done.stderr and "4 cancelled" in done.stderr
+    assert "wave 1 of 2, 4 held back" in done.stderr and "stopped by its failures" in done.stderr
+    # Each code once, however many hosts have it.
+    for code in (codes.FILE_FAILED, codes.STOPPED_BY_FAILURES):
+        assert done.stderr.count(f"opsconsole: {code.code}") == 1
+
+
+def test_a_put_waits_between_its_waves_to_be_resumed_and_can_be_paused(fleet5: Any, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(os.urandom(100_000))
+    put = ("put", str(tmp_path / "source"), "-t", "all", "--to", str(tmp_path / "file"))
+    job = fleet5.run(*put, "--async", "--waves", "2,3,5", "--confirm-waves").stdout.strip()
+    assert waits(fleet5, job, wave=1)["counts"] == {"queued": 3, "ok": 2}
+    assert fleet5.run("jobs", "resume", job).returncode == 0
+    assert waits(fleet5, job, wave=2)["held"] == 2
+    assert fleet5.run("jobs", "pause", job).returncode == 0
+    (tmp_path / "file").unlink()
+    with fleet5.fleet() as fleet:
+        assert fleet.job(job).view().paused
+        fleet.job(job).resume()
+        assert fleet.job(job).result().counts == {"ok": 5}
+    assert (tmp_path / "file").read_bytes() == (tmp_path / "source").read_bytes()
+
+
+def test_a_put_of_the_library_is_never_wider_than_its_window(fleet5: Any, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(os.urandom(10))
+    with fleet5.fleet() as fleet:
+        job = fleet.put(tmp_path / "source", "all", str(tmp_path / "file"), window=1, max_failures="20%")
+        assert job.result().counts == {"ok": 5}
+        plan = job.view().plan
+        ends = sorted((target.started_ms, target.finished_ms) for target in job.targets())
+    assert (plan.window, plan.max_failures) == (1, 1)
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(ends)), ends
+
+
+def test_files_and_schedules_for_many_hosts_are_previewed_and_confirmed_by_their_exact_number(
+    fleet5: Any, tmp_path: Path
+) -> None:
+    few = {**os.environ, "OPSCONSOLE_CONFIRM_ABOVE": "4"}
+    data = os.urandom(10)
+    (tmp_path / "source").write_bytes(data)
+    before = fleet5.run("jobs", "list", "--json").stdout
+    acts = {
+        "put": ("put", str(tmp_path / "source"), "-t", "all", "--to", str(tmp_path / "placed")),
+        "fetch": ("fetch", "-t", "all", str(tmp_path / "source"), "-o", str(tmp_path / "in")),
+        "schedule": ("schedule", "add", "often", "-t", "all", "--every", "1h"),
+    }
+    for name, words in acts.items():
+        tail = ("--", "true") if name == "schedule" else ()
+        shown = fleet5.run(*words, "--preview", *tail)
+        assert "hosts:     5 hosts: web[01-05]" in shown.stdout and "rule:      founders" in shown.stdout, shown
+        unasked = fleet5.run(*words, *tail, env=few)
+        assert (unasked.returncode, codes.COUNT_UNCONFIRMED.code in unasked.stderr) == (64, True)
+        wrong = fleet5.run(*words, "--yes=4", *tail, env=few)
+        assert (wrong.returncode, codes.COUNT_WRONG.code in wrong.stderr) == (64, True)
+    assert fleet5.run("jobs", "list", "--json").stdout == before
+    assert fleet5.run("schedule", "list", "--all").stdout.count("often") == 0
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["source"]
+    # Nothing of it was uploaded either.
+    assert list((fleet5.state / "blobs").glob(hashlib.sha256(data).hexdigest() + "*")) == []
+    shown = fleet5.run(*acts["put"], "--preview", "--waves", "1,100%")
+    assert "wave 2:    4 hosts: web[02-05]" in shown.stdout
+    for name, words in acts.items():
+        done = fleet5.run(*words, "--yes=5", *(("--", "true") if name == "schedule" else ()), env=few)
+        assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "in").glob("*/source"))) == 5
+    assert fleet5.run("schedule", "remove", "often").returncode == 0
 
 
 def test_a_control_plane_killed_between_waves_begins_on_nobody_it_may_not_and_then_goes_on(

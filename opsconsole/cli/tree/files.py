@@ -6,6 +6,7 @@ __all__ = ("add_files",)
 
 import argparse
 
+from opsconsole.cli.tree.planning import plan_options, reach_options
 from opsconsole.cli.tree.shared import Commands, command, fleet_options, json_option, positive, seconds
 
 
@@ -16,7 +17,8 @@ def add_files(commands: Commands) -> None:
         "opsconsole.cli.files",
         "place a file on hosts, whole or not at all",
         description="Place a file of at most 64 MiB on hosts, whole or not at all.\n\n"
-        "  opsconsole put nginx.conf -t 'web[01-20]' --to /etc/nginx/nginx.conf --mode 0644",
+        "  opsconsole put nginx.conf -t 'web[01-20]' --to /etc/nginx/nginx.conf --mode 0644\n"
+        "  opsconsole put nginx.conf -t web --to /etc/nginx/nginx.conf --waves 1,10%,100% --max-failures 0 --yes=137",
     )
     put.add_argument("file", metavar="FILE")
     _targets(put)
@@ -33,7 +35,7 @@ def add_files(commands: Commands) -> None:
         "bring a file from hosts",
         description="Bring a file of at most 64 MiB from hosts, to DIR/HOST/NAME.\n\n"
         "  opsconsole fetch -t 'web[01-20]' /var/log/nginx/error.log -o logs\n"
-        "  opsconsole fetch --job JOB -o logs    goes on with a fetch that was cut",
+        "  opsconsole fetch --job JOB -o logs    goes on with a fetch that was cut, or left with --async",
     )
     fetch.add_argument("path", metavar="PATH", nargs="?", help="an absolute path, without links")
     _targets(fetch, required=False)
@@ -42,6 +44,8 @@ def add_files(commands: Commands) -> None:
     fetch.add_argument("--max-bytes", type=positive, metavar="N", help="refuse what is larger (67108864)")
     fetch.add_argument("--user", metavar="U", help="read it with the rights of this user of the host")
     for verb in (put, fetch):
+        plan_options(verb)
+        reach_options(verb)
         json_option(verb)
         fleet_options(verb)
 
@@ -50,8 +54,11 @@ def _targets(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     parser.add_argument(
         "-t", "--targets", metavar="EXPR", required=required, help="the hosts: `opsconsole help targets`"
     )
+    parser.add_argument("--async", dest="background", action="store_true", help="print the job's id and leave")
     parser.add_argument("--timeout", type=seconds, default=600.0, metavar="S", help="seconds it may take (600)")
-    parser.add_argument("--ttl", type=seconds, default=10.0, metavar="S", help="seconds a host may take to begin (10)")
+    parser.add_argument(
+        "--ttl", type=seconds, metavar="S", help="seconds a host may take to begin (10; with --async 3600)"
+    )
 
 
 def _mode(text: str) -> int:

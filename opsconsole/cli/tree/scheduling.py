@@ -6,6 +6,7 @@ __all__ = ("add_scheduling", "span")
 
 import argparse
 
+from opsconsole.cli.tree.planning import reach_options
 from opsconsole.cli.tree.shared import Commands, command, fleet_options, json_option, seconds
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -41,6 +42,7 @@ def add_scheduling(commands: Commands) -> None:
     add.add_argument("--env", metavar="K=V", action="append", default=[], help="set a variable; may be repeated")
     add.add_argument("--signed", action="store_true", help="let each host sign the results")
     add.add_argument("words", metavar="ARGV", nargs="*", help="after --")
+    reach_options(add)
     listing = verbs.add_parser("list", help="the schedules, when each is due, and how it ended last")
     listing.add_argument("--all", action="store_true", help="with those that fire no more")
     show = verbs.add_parser("show", help="one schedule, and how it stands on each host")
