@@ -33,6 +33,8 @@ __all__ = (
 
 import msgspec
 
+from libstaragent import codes
+from libstaragent.errors import StarAgentError
 from libstaragent.security.act_limits import check_envelope
 from libstaragent.security.acts import (
     Act,
@@ -64,7 +66,13 @@ def sign(envelope: Envelope, seed: bytes) -> Signed:
 
     :raises ProtocolError: a field is out of its bounds or of another type, or the whole is too large.
     """
-    signed = seal_payload(envelope, domain=DOMAIN, seed=seed)
+    try:
+        signed = seal_payload(envelope, domain=DOMAIN, seed=seed)
+    except StarAgentError as error:
+        if isinstance(error.__cause__, UnicodeEncodeError):
+            # What the shell gave us of a name that is not UTF-8.
+            raise codes.ENVELOPE_FIELD.error("a text holds bytes that are not UTF-8") from error
+        raise
     check_envelope(decode_strict(signed.payload, _decoder))
     return signed
 

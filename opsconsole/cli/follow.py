@@ -29,6 +29,9 @@ async def follow(job: Job, watcher: Watcher) -> tuple[JobView, list[TargetView]]
     :raises StarAgentError: central refuses, or cannot be reached any more.
     :raises Left: Ctrl-C, twice.
     """
+    if job.submitted.plan is not None:
+        # Where it began: its first wave may be over before its events are read.
+        watcher.job(job.submitted)
     return await _follow(job, Following(job, watcher, on_lost=lambda error: _tell_lost(job, error)))
 
 
@@ -36,6 +39,8 @@ async def follow_end(
     job: Job, on_target: Callable[[TargetView], None], on_job: Callable[[JobView], None] = lambda job: None
 ) -> tuple[JobView, list[TargetView]]:
     """The same, without their output; `on_target` hears of each as it moves on, `on_job` of where its plan stands."""
+    if job.submitted.plan is not None:
+        on_job(job.submitted)
     ending = Ending(job, on_target=on_target, on_job=on_job, on_lost=lambda error: _tell_lost(job, error))
     return await _follow(job, ending)
 

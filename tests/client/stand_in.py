@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from libstaragent.model import api
 from libstaragent.model.host import HostFacts
 from libstaragent.model.ids import new_ulid
 from libstaragent.security import identity, login
-from libstaragent.security.acts import Cancel, Envelope, Exec, IssueToken, Member, TargetList
+from libstaragent.security.acts import Cancel, Envelope, Exec, IssueToken, Member, ReadSpool, TargetList, act_text
 from libstaragent.security.envelope import open_signed
 from libstaragent.security.membership import root
 from libstaragent.security.policy.model import FOUNDERS
@@ -87,7 +87,7 @@ class Story:
         return api.JobView(
             id=self.envelope.id,
             operator=self.envelope.operator,
-            command=" ".join(act.argv) if isinstance(act, Exec) else "",
+            command=" ".join(act.argv) if isinstance(act, Exec) else act_text(act),
             expression=self.envelope.targets.expression if self.envelope.targets else "",
             targets=len(self.members),
             counts=counts,
@@ -137,6 +137,8 @@ class StandIn:
         # Path → how many answers break off after what was asked has been done.
         self.broken: dict[str, int] = {}
         self.requests: list[str] = []
+        # What a host's spool is answered with, whatever was asked for.
+        self.spools: dict[str, Sequence[bytes]] = {}
         self.resolved: tuple[Member, ...] | None = None
         self._asked: login.Challenge | None = None
         self._kept: dict[str, login.Bearer] = {}
@@ -151,6 +153,8 @@ class StandIn:
             ("/v1/login", self._log_in, "POST"),
             ("/v1/tokens", self._issue, "POST"),
             ("/v1/hosts", self._hosts, "GET"),
+            ("/v1/hosts/{name}", self._host, "GET"),
+            ("/v1/reads", self._read_spool, "POST"),
             ("/v1/resolve", self._resolve, "GET"),
             ("/v1/jobs", self._submit, "POST"),
             ("/v1/jobs", self._jobs, "GET"),
@@ -285,6 +289,16 @@ class StandIn:
             for member in self.members
         )
         return api.HostPage(hosts=views)
+
+    async def _host(self, request: Request) -> api.HostView:
+        page = await self._hosts(request)
+        return next(host for host in page.hosts if request.path_params["name"] in (host.name, host.id))
+
+    async def _read_spool(self, request: Request) -> Response:
+        envelope = open_signed(msgspec.json.decode(await request.body(), type=api.JobSubmission).envelope)
+        assert isinstance(envelope.act, ReadSpool) and isinstance(envelope.targets, TargetList)
+        data = b"".join(self.spools[envelope.targets.members[0].name])
+        return Response(data, media_type="application/x-opsconsole-spool")
 
     async def _resolve(self, request: Request) -> api.Resolved:
         self._read(request)

@@ -13,6 +13,7 @@ from libstaragent.model.api import Lagged, OutputLive
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
+ZEROS = bytes(MIB)
 # What one process may grow by while a host prints a gigabyte: some buffers of a result's size.
 GROWTH = 48 * MIB
 
@@ -41,10 +42,12 @@ def test_a_gigabyte_is_counted_and_hashed_and_costs_no_memory(site: Any) -> None
     site.run("exec", "-t", "web01", "--", "true")
     memory = Memory(site, "web01")
     whole = hashlib.sha256()
-    for _ in range(GIB // MIB):
-        whole.update(bytes(MIB))
     with site.fleet() as fleet:
-        (target,) = fleet.run("web01", ["head", "-c", str(GIB), "/dev/zero"], background=True).result().targets
+        job = fleet.run("web01", ["head", "-c", str(GIB), "/dev/zero"], background=True)
+        # While it prints.
+        for _ in range(GIB // MIB):
+            whole.update(ZEROS)
+        (target,) = job.result().targets
     assert memory.grown() == {}
     assert (target.state, target.stdout_bytes, target.stdout_sha256) == ("ok", GIB, whole.hexdigest())
 
