@@ -6,7 +6,7 @@ shown on a terminal only; the exit status is that of `exec`.
 
 from __future__ import annotations
 
-__all__ = ("full_output", "run")
+__all__ = ("fetch_of", "full_output", "put_of", "run")
 
 import sys
 import time
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from libstaragent.client.fleet import Fleet
     from libstaragent.client.job import Job
     from libstaragent.model.api import TargetView
+    from libstaragent.security.acts import Fetch, Put
 
 PROGRESS_SECONDS = 0.2
 
@@ -32,6 +33,31 @@ def run(options: Namespace) -> int:
     import anyio
 
     return anyio.run(_put if hasattr(options, "file") else _fetch, options)
+
+
+async def put_of(fleet: Fleet, options: Namespace) -> Put:
+    """The act that the options of `put` and of `sign put` describe; the file is read for its digest.
+
+    :raises StarAgentError: it cannot be read, or is too large.
+    """
+    return await fleet.placing(
+        Path(options.file),
+        options.to,
+        mode=options.mode,
+        owner=options.owner,
+        group=options.group,
+        user=options.user,
+        timeout=options.timeout,
+    )
+
+
+def fetch_of(fleet: Fleet, options: Namespace) -> Fetch:
+    """The act that the options of `fetch` and of `sign fetch` describe."""
+    from libstaragent.security.act_limits import MAX_FILE
+
+    return fleet.fetching(
+        options.path, max_bytes=options.max_bytes or MAX_FILE, user=options.user, timeout=options.timeout
+    )
 
 
 async def _put(options: Namespace) -> int:
@@ -45,15 +71,7 @@ async def _put(options: Namespace) -> int:
 
     source = Path(options.file)
     async with fleet_of(options) as fleet:
-        act = await fleet.placing(
-            source,
-            options.to,
-            mode=options.mode,
-            owner=options.owner,
-            group=options.group,
-            user=options.user,
-            timeout=options.timeout,
-        )
+        act = await put_of(fleet, options)
         chosen = await choose(fleet, options, act, await fleet.resolve(options.targets))
         if isinstance(chosen, int):
             return chosen
@@ -99,7 +117,6 @@ async def _put(options: Namespace) -> int:
 
 async def _fetch(options: Namespace) -> int:
     from libstaragent.jobs.states import exit_status
-    from libstaragent.security.act_limits import MAX_FILE
     from opsconsole.cli.follow import Left, follow_end
     from opsconsole.cli.lines_json import json_line
     from opsconsole.cli.reach import choose
@@ -113,9 +130,7 @@ async def _fetch(options: Namespace) -> int:
         if options.job:
             identity: str = options.job
         else:
-            act = fleet.fetching(
-                options.path, max_bytes=options.max_bytes or MAX_FILE, user=options.user, timeout=options.timeout
-            )
+            act = fetch_of(fleet, options)
             chosen = await choose(fleet, options, act, await fleet.resolve(options.targets))
             if isinstance(chosen, int):
                 return chosen

@@ -1,4 +1,4 @@
-"""`opsconsole sign exec | cancel | token`: the signed act as JSON, to be sent by other means.
+"""`opsconsole sign exec | put | fetch | cancel | token`: the signed act as JSON, to be sent by other means.
 
 For up to 16 hosts it is the bare envelope; for more, the envelope with the hosts under its Merkle root. What was signed
 runs when it is sent, until it expires: `--ttl` says for how long.
@@ -17,6 +17,7 @@ from opsconsole.cli.execute import command_of
 if TYPE_CHECKING:
     from libstaragent.client.fleet import Fleet
     from libstaragent.model.api import JobSubmission
+    from libstaragent.security.acts import HostAct
 
 # It goes through a person's hands before it is sent.
 SIGNED_TTL = 300.0
@@ -44,14 +45,31 @@ async def _run(options: Namespace) -> int:
 
 
 async def _exec(fleet: Fleet, options: Namespace) -> tuple[str, JobSubmission]:
-    from libstaragent.client.plans import in_order
     from opsconsole.cli.failure import usage
-    from opsconsole.cli.reach import plan_of
     from opsconsole.cli.reduce import command_of as reduce_command_of
 
     act = command_of(options)
     if reduce_command_of(options) is not None:
         raise usage("a command of --reduce runs where outputs are read, and is not signed")
+    return await _signed(fleet, options, act)
+
+
+async def _put(fleet: Fleet, options: Namespace) -> tuple[str, JobSubmission]:
+    from opsconsole.cli.files import put_of
+
+    return await _signed(fleet, options, await put_of(fleet, options))
+
+
+async def _fetch(fleet: Fleet, options: Namespace) -> tuple[str, JobSubmission]:
+    from opsconsole.cli.files import fetch_of
+
+    return await _signed(fleet, options, fetch_of(fleet, options))
+
+
+async def _signed(fleet: Fleet, options: Namespace, act: HostAct) -> tuple[str, JobSubmission]:
+    from libstaragent.client.plans import in_order
+    from opsconsole.cli.reach import plan_of
+
     members = await fleet.resolve(options.targets)
     plan = plan_of(options, len(members))
     if plan is not None:
@@ -80,4 +98,4 @@ async def _token(fleet: Fleet, options: Namespace) -> tuple[str, JobSubmission]:
     return await fleet.sign(terms_of(options), ttl=SIGNED_TTL)
 
 
-_ACTS = {"exec": _exec, "cancel": _cancel, "token": _token}
+_ACTS = {"exec": _exec, "put": _put, "fetch": _fetch, "cancel": _cancel, "token": _token}

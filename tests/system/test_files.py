@@ -265,6 +265,22 @@ def test_another_operators_output_is_not_handed_over_without_the_right(site: Any
     assert b"secret" in allowed.content
 
 
+def test_what_was_signed_by_the_command_line_is_carried_by_any_program(site: Any, tmp_path: Path) -> None:
+    source, target = file_of(tmp_path, 100_000), tmp_path / "placed"
+    done = site.run("sign", "put", str(source), "-t", "web0[1-2]", "--to", str(target), "--window", "1")
+    assert done.returncode == 0, done.stderr
+    with site.http() as http:
+        stands = http.post("/v1/blobs", content=done.stdout).json()
+        assert stands["offset"] == 0
+        http.put(f"/v1/blobs/{stands['sha256']}", content=source.read_bytes())
+        answer = http.post("/v1/jobs?wait=30", content=done.stdout).json()
+        assert answer["job"]["counts"] == {"ok": 2} and answer["job"]["plan"]["window"] == 1
+        signed = site.run("sign", "fetch", "-t", "web01", str(target)).stdout
+        job = http.post("/v1/jobs?wait=30", content=signed).json()["job"]
+    assert site.run("fetch", "--job", job["id"], "-o", str(tmp_path / "in")).returncode == 0
+    assert (tmp_path / "in" / "web01" / "placed").read_bytes() == source.read_bytes()
+
+
 def test_an_upload_is_of_what_was_signed_and_goes_on_where_it_stands(site: Any, tmp_path: Path) -> None:
     data = os.urandom(1000)
     act = Put(path=str(tmp_path / "placed"), size=1000, sha256=hashlib.sha256(data).digest())

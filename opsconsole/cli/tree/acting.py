@@ -6,6 +6,7 @@ __all__ = ("add_acting",)
 
 import argparse
 
+from opsconsole.cli.tree.files import fetch_terms, put_terms
 from opsconsole.cli.tree.planning import plan_options, reach_options
 from opsconsole.cli.tree.shared import (
     Commands,
@@ -75,11 +76,15 @@ def add_acting(commands: Commands) -> None:
     acts = sign.add_subparsers(metavar="ACT", dest="act", required=True)
     sign_exec = acts.add_parser("exec", help="run a command (POST /v1/jobs)")
     _what_to_run(sign_exec)
+    sign_put = acts.add_parser("put", help="place a file (POST and PUT /v1/blobs, then POST /v1/jobs)")
+    put_terms(sign_put)
+    sign_fetch = acts.add_parser("fetch", help="let hosts read a file (POST /v1/jobs, then `opsconsole fetch --job`)")
+    fetch_terms(sign_fetch)
     sign_cancel = acts.add_parser("cancel", help="stop a job (POST /v1/jobs/JOB/cancel)")
     sign_cancel.add_argument("job", metavar="JOB")
     sign_token = acts.add_parser("token", help="let hosts join (POST /v1/tokens)")
     _token_terms(sign_token)
-    for act in (sign_exec, sign_cancel, sign_token):
+    for act in (sign_exec, sign_put, sign_fetch, sign_cancel, sign_token):
         fleet_options(act)
 
     token = command(commands, "token", "opsconsole.cli.token", "issue a token with which hosts can join")

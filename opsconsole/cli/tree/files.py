@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ("add_files",)
+__all__ = ("add_files", "fetch_terms", "put_terms")
 
 import argparse
 
@@ -20,13 +20,7 @@ def add_files(commands: Commands) -> None:
         "  opsconsole put nginx.conf -t 'web[01-20]' --to /etc/nginx/nginx.conf --mode 0644\n"
         "  opsconsole put nginx.conf -t web --to /etc/nginx/nginx.conf --waves 1,10%,100% --max-failures 0 --yes=137",
     )
-    put.add_argument("file", metavar="FILE")
-    _targets(put)
-    put.add_argument("--to", metavar="PATH", required=True, help="where on the host: an absolute path, without links")
-    put.add_argument("--mode", type=_mode, metavar="MODE", help="permissions in octal (what a new file gets)")
-    put.add_argument("--owner", metavar="U", help="whose it is to be")
-    put.add_argument("--group", metavar="G", help="whose group's it is to be")
-    put.add_argument("--user", metavar="U", help="place it with the rights of this user of the host")
+    put_terms(put)
 
     fetch = command(
         commands,
@@ -37,17 +31,36 @@ def add_files(commands: Commands) -> None:
         "  opsconsole fetch -t 'web[01-20]' /var/log/nginx/error.log -o logs\n"
         "  opsconsole fetch --job JOB -o logs    goes on with a fetch that was cut, or left with --async",
     )
-    fetch.add_argument("path", metavar="PATH", nargs="?", help="an absolute path, without links")
-    _targets(fetch, required=False)
+    fetch_terms(fetch, again=True)
     fetch.add_argument("-o", "--output", metavar="DIR", default=".", help="where to (here)")
     fetch.add_argument("--job", metavar="JOB", help="go on with this fetch")
-    fetch.add_argument("--max-bytes", type=positive, metavar="N", help="refuse what is larger (67108864)")
-    fetch.add_argument("--user", metavar="U", help="read it with the rights of this user of the host")
     for verb in (put, fetch):
-        plan_options(verb)
         reach_options(verb)
         json_option(verb)
         fleet_options(verb)
+
+
+def put_terms(parser: argparse.ArgumentParser) -> None:
+    """What is placed where, as what, and how it spreads."""
+    parser.add_argument("file", metavar="FILE")
+    _targets(parser)
+    parser.add_argument(
+        "--to", metavar="PATH", required=True, help="where on the host: an absolute path, without links"
+    )
+    parser.add_argument("--mode", type=_mode, metavar="MODE", help="permissions in octal (what a new file gets)")
+    parser.add_argument("--owner", metavar="U", help="whose it is to be")
+    parser.add_argument("--group", metavar="G", help="whose group's it is to be")
+    parser.add_argument("--user", metavar="U", help="place it with the rights of this user of the host")
+    plan_options(parser)
+
+
+def fetch_terms(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+    """What is read where; with `again` the command may be about an earlier fetch instead."""
+    parser.add_argument("path", metavar="PATH", nargs="?" if again else None, help="an absolute path, without links")
+    _targets(parser, required=not again)
+    parser.add_argument("--max-bytes", type=positive, metavar="N", help="refuse what is larger (67108864)")
+    parser.add_argument("--user", metavar="U", help="read it with the rights of this user of the host")
+    plan_options(parser)
 
 
 def _targets(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
