@@ -41,8 +41,10 @@ __all__ = ("FileFailed", "do")
 
 # A pipe's usual capacity.
 CHUNK = 64 * 1024
-# A name of ours beside the target: with the job's id it is unique, and a look at the folder says whose it is.
+# A name of ours beside the target: a look at the folder says which job's it is. The rest makes it unique, because hosts
+# of one job may share a file system.
 DRAFT_PREFIX = ".opsconsole-"
+DRAFT_RANDOM_BYTES = 8
 
 
 class FileFailed(Exception):
@@ -102,7 +104,7 @@ def _place(task: PlaceTask, job: str, umask: int) -> None:
     owner, group = _ids(task)
     folder, name = _folder_of(task.path)
     _check_replaceable(folder, name, task.path)
-    draft = f"{DRAFT_PREFIX}{job}"
+    draft = f"{DRAFT_PREFIX}{job}-{os.urandom(DRAFT_RANDOM_BYTES).hex()}"
     file, named = _open_draft(folder, draft)
     try:
         digest = sha256(b"")
@@ -145,9 +147,6 @@ def _check_replaceable(folder: int, name: str, path: str) -> None:
 
 def _open_draft(folder: int, draft: str) -> tuple[int, bool]:
     """A new file in `folder`, and whether it has the name already."""
-    with contextlib.suppress(FileNotFoundError):
-        # Of a keeper that was killed while it did just this.
-        os.unlink(draft, dir_fd=folder)
     if hasattr(os, "O_TMPFILE") and os.path.isdir("/proc/self/fd"):
         try:
             return os.open(f"/proc/self/fd/{folder}", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600), False

@@ -33,8 +33,8 @@ def new_job() -> str:
     return f"01K{next(numbers):023d}"
 
 
-def spawn_put(keeper, path, data: bytes, *, user: str | None = None, **task: object) -> str:
-    job = new_job()
+def spawn_put(keeper, path, data: bytes, *, job: str | None = None, user: str | None = None, **task: object) -> str:
+    job = job or new_job()
     drafts = keeper.state / "drafts"
     drafts.mkdir(exist_ok=True)
     (drafts / job).write_bytes(data)
@@ -270,6 +270,19 @@ def test_of_puts_to_one_path_at_once_one_wins_whole_and_no_reader_sees_a_mixture
     whole = {hashlib.sha256(data).digest() for data in files}
     assert seen <= whole
     assert path.read_bytes() in files and names(tmp_path) == ["file"]
+
+
+def test_two_hosts_of_one_job_place_its_file_in_a_folder_that_they_share(one_keeper, bare_keeper):
+    place = bare_keeper.state.parent / "shared"
+    place.mkdir()
+    place.chmod(0o777)
+    data = os.urandom(LARGE)
+    for _ in range(5):
+        job = new_job()
+        for keeper in (one_keeper, bare_keeper):
+            spawn_put(keeper, place / "file", data, job=job)
+        assert [end_of(keeper, job)["state"] for keeper in (one_keeper, bare_keeper)] == ["ok", "ok"]
+    assert names(place) == ["file"] and (place / "file").read_bytes() == data
 
 
 def test_a_file_that_is_written_over_while_it_is_read_is_not_handed_over(one_keeper, tmp_path):
