@@ -433,20 +433,21 @@ def test_puts_and_fetches_survive_kill_nine_amid_the_transfer(new_site: Callable
         site.up()
 
     for name, kill in (("agent", lambda: site.kill_agent("web01")), ("central", restart)):
-        folder = tmp_path / name
-        folder.mkdir()
-        with fetching(site, folder, host="web01") as held:
-            assert not (folder / "in" / "web01" / f"source-{AMID}").exists()
+        (there := tmp_path / name / "there").mkdir(parents=True)
+        (back := tmp_path / name / "back").mkdir()
+        fetched = back / "in" / "web01" / f"source-{AMID}"
+        with (
+            fetching(site, back, host="web01", client=True) as fetch,
+            placing(site, there, host="web01") as put,
+        ):
+            assert not fetched.exists()
             kill()
-            held.end()
-        whole = (folder / f"source-{AMID}").read_bytes()
-        assert (folder / "in" / "web01" / f"source-{AMID}").read_bytes() == whole
-        assert len(list((folder / "in" / "web01").iterdir())) == 1
-        with placing(site, folder, host="web01") as held:
-            kill()
-            assert (folder / "placed").read_text() == "old"
-            held.end()
-        assert (folder / "placed").read_bytes() == (folder / f"source-{AMID}").read_bytes()
+            assert (there / "placed").read_text() == "old"
+            put.end()
+            fetch.end()
+        assert fetched.read_bytes() == (back / fetched.name).read_bytes()
+        assert len(list(fetched.parent.iterdir())) == 1
+        assert (there / "placed").read_bytes() == (there / f"source-{AMID}").read_bytes()
         assert emptied(site.host_state("web01") / "drafts")
     # With the room stopped: a stopped agent would get SIGHUP from the kernel when its keeper dies.
     with placing(site, tmp_path, host="web01", room=True) as held:
