@@ -49,10 +49,17 @@ class AuditWriter:
         self.end: ChainEnd | None = None
         self._next: ChainEnd | None = None
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the end of the chain need not be read."""
+        return self.end is not None and self.end.seq > 0
+
     def append(self, connection: Connection, written: Iterable[ops.InsertAudit]) -> None:
         """Chain these entries, in their order, to the end."""
         # Before the first entry the fleet may not have been known.
-        end = self.end if self.end is not None and self.end.seq else read_end(connection)
+        end = self.end
+        if end is None or not self.is_known:
+            end = read_end(connection)
         seq, at_ms, digest = end.seq, end.at_ms, end.hash
         rows: list[tuple[object, ...]] = []
         for op in written:

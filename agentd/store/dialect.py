@@ -2,13 +2,12 @@
 codes.
 
 All that SQLite and PostgreSQL do differently is here. On SQLite: WAL, so that readers and the writer never wait for
-each other; `synchronous=FULL`, so that a commit is on disk when it returns; one connection that writes, begun
-`IMMEDIATE`, since a transaction that turns from reading to writing may fail where one that begins as a writer waits.
+each other; `synchronous=FULL`, so that a commit is on disk when it returns; one connection that writes.
 """
 
 from __future__ import annotations
 
-__all__ = ("increment", "insert_or_ignore", "insert_or_refresh", "open_engines", "store_error", "upsert")
+__all__ = ("BEGIN", "increment", "insert_or_ignore", "insert_or_refresh", "open_engines", "store_error", "upsert")
 
 import errno
 import os
@@ -42,6 +41,9 @@ PAGE_BYTES = 8192
 # 64 MiB: the inner pages of the large tables stay in memory.
 CACHE_KIB = 65_536
 
+# A transaction that turns from reading to writing may fail where one that begins as a writer waits.
+BEGIN = "BEGIN IMMEDIATE"
+
 # Statements that stay compiled in a connection: each bulk insert in each of its sizes, and the reads.
 STATEMENTS = 256
 
@@ -71,7 +73,7 @@ def open_engines(url_or_path: str | os.PathLike[str]) -> tuple[Engine, Engine]:
         writer = create_engine(url, pool_size=1, max_overflow=0, paramstyle="format")
         return writer, create_engine(url, pool_size=READERS, max_overflow=0)
     _make_private(Path(url.database or ""))
-    writer = _sqlite_engine(url, connections=1, begin="BEGIN IMMEDIATE", mode="journal_mode=WAL")
+    writer = _sqlite_engine(url, connections=1, begin=BEGIN, mode="journal_mode=WAL")
     return writer, _sqlite_engine(url, connections=READERS, begin="BEGIN", mode="query_only=ON")
 
 

@@ -55,7 +55,11 @@ class Store:
         """
         writing, reading = open_engines(url_or_path)
 
+        transaction: Transaction | None = None
+
         def dispose() -> None:
+            if transaction is not None:
+                transaction.close()
             reading.dispose()
             writing.dispose()
 

@@ -28,6 +28,7 @@ from agentd.store.audit import AuditWriter
 from agentd.store.deletion import DELETIONS
 from agentd.store.dialect import insert_or_ignore, upsert
 from agentd.store.statements import BulkInsert, Increment
+from agentd.store.writing import Writing
 from libstaragent import codes
 from libstaragent.errors import StarAgentError
 
@@ -63,7 +64,7 @@ class Transaction:
     """Writes submissions to the engine it is made for; not thread-safe, the writer's thread owns it."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self._writing = Writing(engine)
         dialect: Dialect = engine.dialect
         self.audit = AuditWriter(dialect)
         # Jobs and bytes of outputs that were written since the start, equal ones counted each time: never too little.
@@ -88,15 +89,18 @@ class Transaction:
         refused: list[StarAgentError | None] = [None] * len(submissions)
         jobs: dict[str, tuple[Any, ...]] = {}
         owner: dict[str, int] = {}
-        bulk: dict[type, list[tuple[int, ops.Op]]] = {kind: [] for kind in self._bulk}
+        bulk: dict[type, list[tuple[int, ops.Op]]] = {}
         single: dict[int, list[ops.Op]] = {}
         audited: list[tuple[int, ops.InsertAudit]] = []
         counted: list[tuple[int, ops.CountOutcomes]] = []
         for index, submission in enumerate(submissions):
             for op in submission:
                 kind = type(op)
-                if kind in bulk:
-                    bulk[kind].append((index, op))
+                if kind in self._bulk:
+                    found = bulk.get(kind)
+                    if found is None:
+                        found = bulk[kind] = []
+                    found.append((index, op))
                 elif kind is ops.CountOutcomes:
                     counted.append((index, op))  # type: ignore[arg-type]
                 elif kind is ops.InsertAudit:
@@ -110,16 +114,18 @@ class Transaction:
                 else:
                     single.setdefault(index, []).append(op)
         try:
-            with self._engine.begin() as connection:
-                self._insert_jobs(connection, jobs, owner, refused)
+            with self._writing.begin(lean=not single and (not audited or self.audit.is_known)) as connection:
+                if jobs:
+                    self._insert_jobs(connection, jobs, owner, refused)
                 for index, singles in single.items():
                     if refused[index] is None:
                         refused[index] = _run_singles(connection, singles)
                 clean = not any(refused)
-                for kind, found in bulk.items():
-                    row = _ROW.get(kind, astuple)
-                    rows = [row(op) for index, op in found if clean or refused[index] is None]
-                    self._bulk[kind](connection, rows)
+                for kind in _BULK:
+                    if (found := bulk.get(kind)) is not None:
+                        row = _ROW.get(kind, astuple)
+                        rows = [row(op) for index, op in found if clean or refused[index] is None]
+                        self._bulk[kind](connection, rows)
                 for index, op in counted:
                     if clean or refused[index] is None:
                         self._outcomes(connection, [(op.span_ms, op.start_ms, *row) for row in op.rows])
@@ -131,8 +137,12 @@ class Transaction:
             raise
         self.audit.committed()
         self.jobs += len(jobs)
-        self.output_bytes += sum(len(op.body) for _, op in bulk[ops.InsertOutput])  # type: ignore[union-attr]
+        self.output_bytes += sum(len(op.body) for _, op in bulk.get(ops.InsertOutput, ()))  # type: ignore[union-attr]
         return refused
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._writing.close()
 
     def _insert_jobs(
         self,
