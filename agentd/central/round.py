@@ -44,14 +44,17 @@ class Unit:
 
 
 class Round:
-    """See the module. `fresh` are the jobs that are new in it, `rooms` those that have just started."""
+    """See the module. `fresh` are the jobs that are new in it, `ending` those that end with it, `rooms` those that have
+    just started.
+    """
 
-    __slots__ = ("fresh", "now_ms", "open", "rooms", "units")
+    __slots__ = ("ending", "fresh", "now_ms", "open", "rooms", "units")
 
     def __init__(self, now_ms: int) -> None:
         self.now_ms = now_ms
         self.units: list[Unit] = []
         self.fresh: dict[str, Unit] = {}
+        self.ending: set[str] = set()
         self.rooms: list[str] = []
         self.open = 0
 
@@ -59,4 +62,5 @@ class Round:
         """One more decision."""
         unit = Unit(decision, ops, done)
         self.units.append(unit)
+        self.ending.update([job.id for job in decision.finished])
         return unit

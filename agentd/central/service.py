@@ -25,8 +25,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from agentd.bus import LIVE, REPORTS, Bus, Delivery
 from agentd.central.audit import act_entry, revoke_entry, roster_entry
 from agentd.central.blobs import Blobs
@@ -350,8 +348,7 @@ class Central:
     def has_ended(self, job: Job) -> bool:
         """Whether the end of a job in memory is on disk: until then its results cannot be read."""
         turn = self._rounds.present
-        ending = turn is not None and any(job in unit.decision.finished for unit in turn.units)
-        return job.ended_at is not None and not ending
+        return job.ended_at is not None and (turn is None or job.id not in turn.ending)
 
     def open_states(self, job: Job) -> dict[str, str]:
         """The states of a job's targets that have not ended, by agent; one whose end is not on disk yet has not."""
@@ -363,8 +360,7 @@ class Central:
 
     def view(self, job: Job) -> JobView:
         """A job in memory as the API shows it: ended only once that is on disk, so that who reads on finds results."""
-        view = job_view(job)
-        return view if self.has_ended(job) else msgspec.structs.replace(view, finished_ms=None)
+        return job_view(job, ended=self.has_ended(job))
 
     async def recall(self, job_id: str) -> Job | None:
         """A job of this fleet, brought back into memory if it is not there; None where there is none."""

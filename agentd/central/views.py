@@ -33,8 +33,8 @@ def expression_of(envelope: Envelope) -> str:
     return "" if envelope.targets is None else envelope.targets.expression
 
 
-def job_view(job: Job) -> JobView:
-    """A job that is in memory."""
+def job_view(job: Job, *, ended: bool = True) -> JobView:
+    """A job that is in memory; without `ended` its end, which may not be on disk yet, is not told."""
     pacing = job.pacing
     planned: dict[str, Any] = {}
     if pacing is not None:
@@ -57,7 +57,7 @@ def job_view(job: Job) -> JobView:
         submitted_ms=job.submitted_ms,
         expires_ms=job.envelope.expires,
         deadline_ms=job.deadline_ms,
-        finished_ms=job.ended_at,
+        finished_ms=job.ended_at if ended else None,
         cancelled=job.cancel is not None,
         source=job.source,
         schedule=job.schedule_name,

@@ -61,7 +61,7 @@ class Job:
         self.envelope = envelope
         named = envelope.act.reduce if isinstance(envelope.act, Exec) else ""
         # One that only another version knows is none here: outputs travel whole then.
-        self.reduce = named if is_reducer(named) else ""
+        self.reduce = named if named and is_reducer(named) else ""
         self.signed = signed
         self.source = source
         self.rule = ""

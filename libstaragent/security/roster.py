@@ -32,6 +32,7 @@ __all__ = (
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -61,6 +62,10 @@ BUILT_IN_ROLES = ("admin", "operator", "read")
 MAX_ROLES = 16
 # Hosts that left with their keys and could come back; a certificate ends within a week, a name is free at once.
 MAX_REVOKED = 4096
+
+
+# Each act is judged with it; a process knows one fleet, a test some.
+_fingerprint = lru_cache(16)(fingerprint)
 
 
 class Operator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -106,7 +111,7 @@ class Roster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     @property
     def fleet(self) -> str:
         """The fingerprint of the fleet."""
-        return fingerprint(self.root)
+        return _fingerprint(self.root)
 
     def operator_by_key(self, key: bytes) -> Operator | None:
         """Who signs with `key`; None if nobody here does."""
