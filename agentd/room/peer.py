@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 # result-sized frame; more would only be bytes that a cancel cannot overtake.
 WRITE_BUFFER = 64 * 1024
 
-# What TLS may hold of a peer that is not read just now; without it uvloop takes 256 KiB of each.
-READ_BUFFER = 16 * 1024
-
 
 class Peer(asyncio.Protocol):
     """See the module."""
@@ -43,9 +40,6 @@ class Peer(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
-        limits = getattr(transport, "set_read_buffer_limits", None)
-        if limits is not None:
-            limits(high=READ_BUFFER)
         self.link = self.room.opened(self)
 
     def data_received(self, data: bytes) -> None:

@@ -21,12 +21,12 @@ import logging
 import socket
 import ssl
 import time
-from asyncio import sslproto
 from collections.abc import Callable, Iterator, Sequence
 
 from agentd.bus import LIVE, READS, REPORTS, WANTS, Bus, Delivery, orders_subject, pieces_subject
 from agentd.room.peer import Peer
 from agentd.room.reading import Reading
+from agentd.room.tls import SHUTDOWN_TIMEOUT, TlsTransport
 from libstaragent import codes
 from libstaragent.errors import StarAgentError
 from libstaragent.protocol import trunk as t
@@ -36,14 +36,6 @@ from libstaragent.security.tls import peer_certificate
 
 log = logging.getLogger("agentd.room")
 
-# asyncio's own TLS (where there is no uvloop) reserves this much a connection; its default of 256 KiB would be the
-# greater part of a room's memory, and no frame of ours is helped by it.
-TLS_READ_BUFFER = 16 * 1024
-# A peer that has connected must finish TLS in this many seconds; with HELLO_TIMEOUT it bounds what a silent stranger
-# holds.
-HANDSHAKE_TIMEOUT = 10.0
-# And this is what a peer that does not answer the end of TLS is waited for.
-SHUTDOWN_TIMEOUT = 2.0
 # The kernel's queue of connections not yet accepted: a fleet that comes back at once waits here.
 BACKLOG = 4096
 # Sockets accepted in one turn of the loop, so that a herd does not keep those who are connected waiting.
@@ -94,7 +86,9 @@ class Room:
         self.bytes_in = 0
         self.bytes_out = 0
         self._peers: set[Peer] = set()
+        # Being taken over from the kernel, and in their handshake.
         self._handshakes: set[asyncio.Task[None]] = set()
+        self._shaking: set[TlsTransport] = set()
         self._scheduled = False
         self._listener: socket.socket | None = None
         self._ticking: asyncio.TimerHandle | None = None
@@ -107,7 +101,6 @@ class Room:
         """
         self._loop = asyncio.get_running_loop()
         self._reading = Reading(self._loop, self._waiting_bytes, self._peers)
-        sslproto.SSLProtocol.max_size = TLS_READ_BUFFER  # type: ignore[attr-defined]
         family, _, _, _, address = (
             await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         )[0]
@@ -133,6 +126,8 @@ class Room:
         for task in list(self._handshakes):
             task.cancel()
         await asyncio.gather(*self._handshakes, return_exceptions=True)
+        for transport in list(self._shaking):
+            transport.abort()
         self.core.go_away(codes.ROOM_STOPPING.code)
         while self.core.dirty:
             self._drain()
@@ -200,25 +195,26 @@ class Room:
             self._loop.add_reader(self._listener.fileno(), self._accept, self._listener)
 
     async def _handshake(self, connection: socket.socket) -> None:
+        transport = TlsTransport(self._tls, Peer(self), self._shaken_off)
+        self._shaking.add(transport)
         try:
-            await self._loop.connect_accepted_socket(
-                lambda: Peer(self),
-                connection,
-                ssl=self._tls,
-                ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
-                ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
-            )
-        except (OSError, EOFError) as error:
-            # ssl.SSLError and a handshake's timeout are OSErrors.
-            self.failed_handshakes += 1
-            if isinstance(error, ssl.SSLError) and self.failed_handshakes & (self.failed_handshakes - 1) == 0:
-                # The 1st, 2nd, 4th, 8th, … is told: a port scanner must not fill the log.
-                log.warning("%s (%d so far)", codes.CERTIFICATE_REFUSED.error(str(error)), self.failed_handshakes)
+            await self._loop.connect_accepted_socket(lambda: transport, connection)
+        except OSError as error:
+            self._shaken_off(transport, error)
             connection.close()
+
+    def _shaken_off(self, transport: TlsTransport, error: Exception | None) -> None:
+        """A handshake has failed."""
+        self._shaking.discard(transport)
+        self.failed_handshakes += 1
+        if isinstance(error, ssl.SSLError) and self.failed_handshakes & (self.failed_handshakes - 1) == 0:
+            # The 1st, 2nd, 4th, 8th, … is told: a port scanner must not fill the log.
+            log.warning("%s (%d so far)", codes.CERTIFICATE_REFUSED.error(str(error)), self.failed_handshakes)
 
     def opened(self, peer: Peer) -> Link | None:
         """A handshake is done."""
         assert peer.transport is not None
+        self._shaking.discard(peer.transport)  # type: ignore[arg-type]
         self._peers.add(peer)
         error: StarAgentError | None = None
         agent, issued_s = "", 0
