@@ -54,7 +54,7 @@ def schedule_view(kept: KeptSchedule, last: JobView | None, now_ms: int, known: 
         next_ms = next_after(kept.act.when, now_ms)
     except StarAgentError:
         next_ms = None
-    fires = any(state in ("kept", "unknown", "waiting") for state in kept.states.values())
+    fires = any(state in ("kept", "unknown", "missing", "waiting") for state in kept.states.values())
     if next_ms is not None and (not fires or next_ms >= kept.act.until_ms):
         next_ms = None
     counts: dict[str, int] = {}

@@ -52,7 +52,11 @@ class AgentKeeping:
             assert isinstance(act, Unschedule | PauseSchedule)
             if act.schedule in self.schedules:
                 self._verifier.may_manage(envelope, self.schedules.owner(act.schedule), now_ms)
+            # What was due before this act fires before it.
+            self.fire(now_ms=now_ms)
         record = self.schedules.record_for(envelope, message.signed, message.proof, now_ms)
+        if isinstance(record, Removed) or (isinstance(record, Rested) and record.paused):
+            self.schedules.hold(record.schedule)
         run = self.open[envelope.id] = LocalRun("accepting", expires_ms=envelope.expires, envelope=envelope)
         run.sign = sign
         self._writing[envelope.id] = (record, now_ms)
@@ -61,6 +65,7 @@ class AgentKeeping:
 
     def _kept(self, job: str, errno: int | None, now: float) -> None:
         record, now_ms = self._writing.pop(job)
+        self.schedules.release(record.schedule)
         if job not in self.open:
             return
         if errno is not None:

@@ -76,6 +76,7 @@ class AgentSchedules:
         self._state_of = state_of
         self._kept: dict[str, Kept] = {}
         self._waiting: dict[str, _Waiting] = {}
+        self._held: set[str] = set()
         self.passed_over = 0
         self.wake_ms: int | None = None
 
@@ -111,6 +112,18 @@ class AgentSchedules:
             return Removed(act.schedule, now_ms)
         return Rested(act.schedule, act.paused, now_ms, self._boot)
 
+    def hold(self, schedule: str) -> None:
+        """It is to rest or to go, and that is on its way to the disk: what is due from now on waits for it, so that
+        nothing fires after the time that is told of the act.
+        """
+        self._held.add(schedule)
+        self._set_wake()
+
+    def release(self, schedule: str) -> None:
+        """That is on disk, or could not be written."""
+        self._held.discard(schedule)
+        self._set_wake()
+
     def note(self, record: Kept | Fired | Rested | Removed) -> None:
         """It is on disk."""
         note_schedule(self._kept, record)
@@ -142,7 +155,7 @@ class AgentSchedules:
         if self.wake_ms is None or now_ms < self.wake_ms:
             return fired, over
         for schedule, waiting in list(self._waiting.items()):
-            if waiting.due_ms is None or waiting.due_ms > now_ms:
+            if waiting.due_ms is None or waiting.due_ms > now_ms or schedule in self._held:
                 continue
             act = waiting.envelope.act
             assert isinstance(act, Schedule)
@@ -216,4 +229,5 @@ class AgentSchedules:
         waiting.due_ms = act.until_ms if due_ms is None else min(due_ms, act.until_ms)
 
     def _set_wake(self) -> None:
-        self.wake_ms = min((one.due_ms for one in self._waiting.values() if one.due_ms is not None), default=None)
+        due = (one.due_ms for name, one in self._waiting.items() if name not in self._held)
+        self.wake_ms = min((due_ms for due_ms in due if due_ms is not None), default=None)

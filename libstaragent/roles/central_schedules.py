@@ -7,9 +7,12 @@ it away, and from how their targets ended. A host's state:
     kept      it ended `ok`
     unknown   it ended, and nobody can say whether the host keeps it: `agent_lost`, `interrupted`, a disk that failed
     refused   it ended otherwise: the host does not keep it
-    paused    a pause ended `ok`, and nobody has ordered it to go on since
-    missing   the host was to let it rest or go on, and said that it keeps no such schedule
-    removed   a removal ended `ok`
+    paused    a pause ended `ok`, and nobody has ordered it to go on since (`schedule_rests`)
+    missing   it was kept; when it was to rest or go on, the host said that it keeps no such schedule
+    removed   a removal ended `ok`, or so
+
+Orders may overtake each other: a host that says it keeps none may be about to take it. So while it waits it goes on
+waiting, and what is missing may fire.
 
 A firing is a job of the hosts that are kept, or may be, at its time. So one that is cut off is in it, and is
 `agent_lost` at the deadline until it tells. What a host says of a firing is believed if the id is the one that the
@@ -36,6 +39,7 @@ from libstaragent.model.ids import is_ulid, ulid_time_ms
 from libstaragent.protocol import trunk as t
 from libstaragent.roles.central_state import GRACE_MS, Job
 from libstaragent.roles.firing_claims import FiringClaims, is_plausible
+from libstaragent.roles.schedule_rests import Rests
 from libstaragent.security.acts import (
     Act,
     At,
@@ -55,8 +59,8 @@ TOLD_WITHIN_MS = 60_000
 # How the job that brings a schedule may end where it may be kept all the same.
 _UNKNOWN_ENDS = ("agent_lost", "interrupted")
 # In which a host may fire, as far as is known; those in which it may have until it said otherwise.
-_FIRING = ("waiting", "kept", "unknown")
-_FIRED_BEFORE = ("paused", "missing", "removed")
+_FIRING = ("waiting", "kept", "unknown", "missing")
+_FIRED_BEFORE = ("paused", "removed")
 
 
 class KeptSchedule:
@@ -64,7 +68,19 @@ class KeptSchedule:
     of what is refused or missing.
     """
 
-    __slots__ = ("claims", "envelope", "id", "members", "name", "operator", "reasons", "signed", "since", "states")
+    __slots__ = (
+        "claims",
+        "envelope",
+        "id",
+        "members",
+        "name",
+        "operator",
+        "reasons",
+        "rests",
+        "signed",
+        "since",
+        "states",
+    )
 
     def __init__(self, envelope: Envelope, signed: Signed, members: Mapping[str, Member]) -> None:
         assert isinstance(envelope.act, Schedule)
@@ -77,6 +93,7 @@ class KeptSchedule:
         self.states: dict[str, str] = dict.fromkeys(self.members, "waiting")
         self.since: dict[str, int] = dict.fromkeys(self.members, 0)
         self.reasons: dict[str, str] = {}
+        self.rests: dict[str, Rests] = {}
         self.claims = FiringClaims(self.act)
 
     @property
@@ -95,10 +112,21 @@ class KeptSchedule:
         if reason:
             self.reasons[agent] = reason
 
+    def steer(self, agent: str) -> Rests:
+        """What is known of its rests on one host; `steered` is to follow."""
+        return self.rests.setdefault(agent, Rests())
+
+    def steered(self, agent: str) -> None:
+        """Let the host's state follow from its rests."""
+        since_ms = self.steer(agent).since_ms
+        if since_ms is not None:
+            self.move(agent, "paused", since_ms)
+        elif self.states.get(agent) == "paused":
+            self.move(agent, "kept", 0)
+
     def is_live(self, now_ms: int) -> bool:
         """Whether it may still fire anywhere."""
-        over = ("missing", "refused", "removed")
-        return now_ms < self.act.until_ms and any(state not in over for state in self.states.values())
+        return now_ms < self.act.until_ms and any(state not in ("removed", "refused") for state in self.states.values())
 
     def fires_on(self, agent: str, at_ms: int) -> bool:
         """Whether it may fire there at `at_ms`, as far as is known."""
@@ -107,7 +135,7 @@ class KeptSchedule:
 
     def is_gone_from(self, agent: str, at_ms: int) -> bool:
         """Whether the host itself had said before that it is not there any more; clocks may have been set since."""
-        return self.states.get(agent) in ("missing", "removed") and at_ms > self.since[agent] + MAX_SKEW_MS
+        return self.states.get(agent) == "removed" and at_ms > self.since[agent] + MAX_SKEW_MS
 
 
 class ScheduleBook:
@@ -170,8 +198,8 @@ class ScheduleBook:
             kept = self._schedules.get(act.schedule)
             for agent in job.members if kept is not None else ():
                 # From now on it may fire, whether or not we have heard of it.
-                if kept is not None and kept.states.get(agent) == "paused":
-                    kept.move(agent, "kept", 0)
+                kept.steer(agent).resume_ordered(job.id)  # type: ignore[union-attr]
+                kept.steered(agent)  # type: ignore[union-attr]
 
     def undone(self, job: Job, now_ms: int) -> None:
         """A job could not be written."""
@@ -193,12 +221,18 @@ class ScheduleBook:
             kept = self._schedules.get(act.schedule)
             if kept is None:
                 return
-            if state == "ok" and isinstance(act, Unschedule):
+            if isinstance(act, PauseSchedule):
+                if not act.paused:
+                    unknown = state in _UNKNOWN_ENDS
+                    kept.steer(agent).resume_ended(job.id, at_ms, done=state == "ok", unknown=unknown)
+                elif state == "ok":
+                    kept.steer(agent).paused(at_ms)
+                kept.steered(agent)
+            elif state == "ok":
                 kept.move(agent, "removed", at_ms)
-            elif state == "ok" and act.paused:  # type: ignore[union-attr]
-                kept.move(agent, "paused", at_ms)
-            elif state != "ok" and code == codes.SCHEDULE_NOT_KEPT.code:
-                kept.move(agent, "missing", at_ms, codes.SCHEDULE_NOT_KEPT.code)
+            not_kept = codes.SCHEDULE_NOT_KEPT.code
+            if state != "ok" and code == not_kept and kept.states.get(agent) != "waiting":
+                kept.move(agent, "removed" if isinstance(act, Unschedule) else "missing", at_ms, not_kept)
 
     # Firings -------------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 __all__ = ("BUGS", "PlantedBug")
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -33,14 +32,8 @@ from libstaragent.roles.room_outputs import RoomOutputs, Told
 from libstaragent.security.acts import Exec
 from libstaragent.testing.fleet import Cores
 from libstaragent.testing.fleet_room import WatchedRoom
-
-
-@dataclass(frozen=True, slots=True)
-class PlantedBug:
-    """One entry of the table."""
-
-    wrong: str
-    cores: Cores
+from libstaragent.testing.planted import PlantedBug
+from libstaragent.testing.schedule_bugs import SCHEDULE_BUGS
 
 
 class _ReleasesBeforeStarted(KeeperCore):
@@ -325,7 +318,7 @@ BUGS: dict[str, PlantedBug] = {
     "audit-before-commit": PlantedBug("the audit tells of what is then not written", Cores(audit="before")),
     "audit-after-commit": PlantedBug("the audit is written when the job is on disk already", Cores(audit="after")),
     "ids-lost-on-restart": PlantedBug(
-        "the agent forgets finished ids when it restarts", Cores(agent=_LosesIdsOnRestart)
+        "the agent forgets finished ids when it restarts", Cores(agent=_LosesIdsOnRestart), 15
     ),
     "no-ids": PlantedBug("an order that comes twice is taken twice", Cores(agent=_KnowsNoIds)),
     "forget-before-done": PlantedBug(
@@ -342,7 +335,7 @@ BUGS: dict[str, PlantedBug] = {
         "the room takes an order that the bus repeats for a new one", Cores(room=_DeliversAgain)
     ),
     "orders-of-others": PlantedBug(
-        "the room takes orders that were given to an earlier room process", Cores(room=_TakesOrdersOfOthers)
+        "the room takes orders that were given to an earlier room process", Cores(room=_TakesOrdersOfOthers), 15
     ),
     "starts-expired": PlantedBug(
         "the agent starts what expired while it waited for its keeper", Cores(agent=_StartsExpired)
@@ -354,7 +347,7 @@ BUGS: dict[str, PlantedBug] = {
     "last-word-wins": PlantedBug("a later result replaces a terminal state", Cores(central=_LastWordWins)),
     "duplicates-counted": PlantedBug("a report that comes twice is counted twice", Cores(central=_CountsDuplicates)),
     "cancel-lost-on-restart": PlantedBug(
-        "a restarted central does not know who was cancelled", Cores(central=_ForgetsCancelOnRestart)
+        "a restarted central does not know who was cancelled", Cores(central=_ForgetsCancelOnRestart), 101
     ),
     "believes-in-bodies": PlantedBug(
         "central writes a result whose output it does not have", Cores(central=_BelievesInBodies)
@@ -366,7 +359,7 @@ BUGS: dict[str, PlantedBug] = {
         "the room takes the digest of another host's output", Cores(room=_RoomThatComparesJobs)
     ),
     "parts-counted-again": PlantedBug(
-        "central takes a part of which some hosts have been counted", Cores(central=_CountsPartsAgain)
+        "central takes a part of which some hosts have been counted", Cores(central=_CountsPartsAgain), 116
     ),
     "rolls-nothing-back": PlantedBug(
         "a commit that failed leaves its traces in memory", Cores(central=_RollsNothingBack)
@@ -374,6 +367,7 @@ BUGS: dict[str, PlantedBug] = {
     "undone-ends-counted": PlantedBug(
         "the next hosts of a plan are begun on though the results before were not written",
         Cores(central=_BeginsOnWhatWasUndone),
+        49,
     ),
     "plan-lost-on-restart": PlantedBug(
         "a restarted central begins on all hosts of a plan", Cores(central=_BeginsAllAfterRestart)
@@ -388,9 +382,10 @@ BUGS: dict[str, PlantedBug] = {
         "a resume in the midst of a wave confirms its end", Cores(central=_ConfirmsTooEarly)
     ),
     "failures-not-counted": PlantedBug(
-        "a timeout is no failure to the rule that stops a plan", Cores(central=_GoesOnDespiteFailures)
+        "a timeout is no failure to the rule that stops a plan", Cores(central=_GoesOnDespiteFailures), 233
     ),
     "restarts-are-doubles": PlantedBug(
         "a host that restarted is taken for two machines", Cores(central=_TakesRestartsForDoubles)
     ),
+    **SCHEDULE_BUGS,
 }

@@ -12,6 +12,7 @@ from __future__ import annotations
 __all__ = ("DiskHealth", "JournalDisk", "SpoolDisk", "SpoolFile", "sync_time")
 
 import errno
+from collections.abc import Callable, Iterable
 from random import Random
 
 from libstaragent.jobs.journal import Record, compacted, decode_records, encode_record
@@ -46,15 +47,21 @@ def sync_time(random: Random) -> float:
 
 
 class JournalDisk:
-    """The agent's journal file."""
+    """The agent's journal file; a planted bug replaces how it is made shorter."""
 
-    def __init__(self) -> None:
+    def __init__(self, compact: Callable[[Iterable[Record]], list[Record]] = compacted) -> None:
+        self._compact = compact
         self._safe = 0
         self._data = b""
 
+    @property
+    def records(self) -> list[Record]:
+        """What is in it."""
+        return decode_records(self._data)[0]
+
     def open(self) -> list[Record]:
         """The records in it; it is written anew, shorter, and synced, as the agent does when it starts."""
-        records = compacted(decode_records(self._data)[0])
+        records = self._compact(self.records)
         self._data = b"".join(map(encode_record, records))
         self._safe = len(self._data)
         return records

@@ -17,26 +17,24 @@ from __future__ import annotations
 
 __all__ = ("Cores", "Fleet", "Outcome", "simulate")
 
-from dataclasses import dataclass
 from random import Random
 
 from libstaragent.errors import StarAgentError
-from libstaragent.roles.agent import AgentCore
-from libstaragent.roles.central import CentralCore
-from libstaragent.roles.keeper import KeeperCore
 from libstaragent.security.acts import Member
 from libstaragent.testing.clock import ManualClock
+from libstaragent.testing.cores import Cores, Outcome
 from libstaragent.testing.fleet_agent import AgentProcess
-from libstaragent.testing.fleet_audit import When
 from libstaragent.testing.fleet_bus import SimBus
 from libstaragent.testing.fleet_central import CentralProcess
 from libstaragent.testing.fleet_checks import check_cancels, check_end, leftovers
 from libstaragent.testing.fleet_keeper import KeeperProcess, Machine
-from libstaragent.testing.fleet_room import RoomProcess, WatchedRoom
+from libstaragent.testing.fleet_room import RoomProcess
 from libstaragent.testing.fleet_store import SimStore
 from libstaragent.testing.operators import Operators
 from libstaragent.testing.plan_referee import PlanReferee
 from libstaragent.testing.referee import Referee
+from libstaragent.testing.schedule_referee import ScheduleReferee
+from libstaragent.testing.schedulers import Schedulers
 from libstaragent.testing.transport import MemoryNetwork, MemoryTransport
 from libstaragent.testing.trust import PlainTrust
 from libstaragent.testing.weather import FAULTS_END, ON_A_HOST, Trouble, draw_climate, draw_troubles
@@ -44,37 +42,10 @@ from libstaragent.testing.weather import FAULTS_END, ON_A_HOST, Trouble, draw_cl
 ROOM = "room"
 # After the last deadline: an agent repeats a result every 30 s, and its words and their answers have to travel.
 AFTERWARDS = 75.0
+# Runs with schedules: these of each four seeds.
+SCHEDULES_AT = 1
 # Of what is never started again.
 NEVER = float("inf")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cores:
-    """What a fleet is made of; a planted bug replaces one of them."""
-
-    agent: type[AgentCore] = AgentCore
-    keeper: type[KeeperCore] = KeeperCore
-    room: type[WatchedRoom] = WatchedRoom
-    central: type[CentralCore] = CentralCore
-    acknowledge_early: bool = False
-    audit: When = "with"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How a run went; `broken` is empty where every promise held, and `events` names the faults that happened; `turns`
-    counts hosts of planned jobs that were begun on, `later_turns` those after a first wave.
-    """
-
-    seed: int
-    broken: tuple[str, ...]
-    trace: tuple[str, ...]
-    seconds: float
-    jobs: int
-    ran: int
-    events: tuple[str, ...]
-    turns: int = 0
-    later_turns: int = 0
 
 
 class _Host:
@@ -116,8 +87,11 @@ class Fleet:
         )
         self.store = SimStore(self.clock, self.referee)
         self.plans = PlanReferee(self.clock, self.referee, self.store)
-        self.referee.on_started = self.plans.started
-        self.hosts = [_Host(Machine(f"AGENT{number}".rjust(26, "0"))) for number in range(1, hosts + 1)]
+        self.referee.on_started = self._started
+        self.hosts = [_Host(Machine(f"AGENT{number}".rjust(26, "0"), cores.compact)) for number in range(1, hosts + 1)]
+        machines = [host.machine for host in self.hosts]
+        self.firings = ScheduleReferee(self.clock, self.referee, {machine.name: machine for machine in machines})
+        self.store.on_kept = self.firings.kept
         self.members = {
             host.machine.name: Member(host.machine.name, f"host{number}", ROOM)
             for number, host in enumerate(self.hosts, 1)
@@ -132,6 +106,10 @@ class Fleet:
             self.start_agent(host)
         self.operators = Operators(self.clock, self.random, self.referee, trust, tuple(self.members.values()), jobs)
         self.operators.central_of = lambda: self.central if self.central is not None and self.central.alive else None
+        self.schedulers: Schedulers | None = None
+        if seed % 4 == SCHEDULES_AT:
+            members = tuple(self.members.values())
+            self.schedulers = Schedulers(self.clock, seed, self.operators, self.firings, members, machines, self.events)
         for trouble in draw_troubles(self.random, self.climate, hosts):
             self.clock.call_at(trouble.at, self._begin, trouble)
 
@@ -189,9 +167,14 @@ class Fleet:
                 keeper_of=lambda: host.keeper if host.keeper is not None and host.keeper.alive else None,
                 on_settled=lambda job: self._settled(job, host.machine.name),
                 count_connect=host.count_connect,
-                verifier=self.trust.verifier(self.members[host.machine.name]),
                 places=self.climate.places,
+                verifier=self.trust.verifier(self.members[host.machine.name], host.machine.revoked),
+                watch=self.firings,
             )
+
+    def _started(self, job: str, agent: str, argv: tuple[str, ...], user: str | None) -> None:
+        self.plans.started(job, agent)
+        self.firings.started(job, agent, argv)
 
     def _dial(self, host: _Host, agent: AgentProcess) -> MemoryTransport | None:
         room = self.room
@@ -244,6 +227,7 @@ class Fleet:
                 self.bus.cut_off |= {"central", "reports"}
                 self.clock.call_at(later, self.bus.cut_off.difference_update, {"central", "reports"})
             case "disk trouble":
+                self.firings.excused.add(name)
                 (host.machine.health.fill if trouble.lasts < 1 else host.machine.health.fail)()
                 self.clock.call_at(later, host.machine.health.mend)
             case "host lost":
@@ -286,6 +270,7 @@ class Fleet:
                 host.machine.spools.crash(self.random)
         agent = host.agent
         if power:
+            host.machine.boots += 1
             self.network.silence(host.machine.name)
             for command in host.machine.commands.values():
                 command.over = True
@@ -324,6 +309,7 @@ class Fleet:
                 look += 1.0
             if not broken:
                 check_end(self)
+                self.firings.check_end(self)
         except StarAgentError as error:
             self.referee.breaks("cores raise nothing", str(error))
 
@@ -331,6 +317,8 @@ class Fleet:
         self.referee.note("weather", "all is well from here on")
         self.bus.cut_off.clear()
         self.store.health.mend()
+        if self.schedulers is not None:
+            self.schedulers.mend()
         self.start_central()
         self.start_room()
         for host in self.hosts:
@@ -349,6 +337,7 @@ class Fleet:
         assert self.room is not None
         return (
             self.operators.done
+            and (self.schedulers is None or self.schedulers.over)
             and all(len(stored.ended) == len(stored.members) for stored in self.store.jobs.values())
             and not leftovers(self)
         )
@@ -383,4 +372,6 @@ def simulate(
         events=tuple(fleet.events),
         turns=fleet.plans.turns,
         later_turns=fleet.plans.later,
+        fired=fleet.firings.fired,
+        firings_ran=fleet.firings.ran,
     )

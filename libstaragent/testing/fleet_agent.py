@@ -6,13 +6,13 @@ believes is its verifier's affair (`trust`).
 
 from __future__ import annotations
 
-__all__ = ("AgentProcess",)
+__all__ = ("AgentProcess", "RecordWatch")
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 
 from libstaragent.errors import StarAgentError
-from libstaragent.jobs.journal import Done
+from libstaragent.jobs.journal import Done, Fired, Kept, Record, Removed, Rested
 from libstaragent.model.result import Output, encode_records
 from libstaragent.roles.agent import AgentCore
 from libstaragent.roles.agent_effects import Effect, Follow, Persist, ReadSpool, ToKeeper, Verifier
@@ -27,6 +27,19 @@ from libstaragent.testing.transport import MemoryTransport
 TICK = 1.0
 # The longest pause between two tries to reach the room; shorter than an agent's, for the sake of short runs.
 BACKOFF_LAST = 4.0
+
+
+class RecordWatch:
+    """Who looks at the records of agents' journals; nobody by default."""
+
+    def found(self, agent: str, records: Iterable[Record]) -> None:
+        """An agent starts, and these are in its journal."""
+
+    def writing(self, agent: str, record: Record) -> None:
+        """One is on its way to the disk."""
+
+    def written(self, agent: str, record: Record) -> None:
+        """It is there, and the agent is about to hear so."""
 
 
 class AgentProcess(SimProcess):
@@ -48,6 +61,7 @@ class AgentProcess(SimProcess):
         count_connect: Callable[[], int],
         verifier: Verifier,
         places: int,
+        watch: RecordWatch,
     ) -> None:
         super().__init__(clock)
         self._random = random
@@ -61,6 +75,10 @@ class AgentProcess(SimProcess):
         self._keeper: KeeperProcess | None = None
         self._keeper_at = 0.0
         self._backoff = 0.5
+        self._watch = watch
+        self._wake_at: float | None = None
+        self._synced_at = 0.0
+        watch.found(machine.name, machine.journal.records)
         self.core = make(
             agent=machine.name,
             verifier=verifier,
@@ -72,6 +90,7 @@ class AgentProcess(SimProcess):
             facts={},
             journal=machine.journal.open(),
             handed_max=places,
+            boot=f"boot {machine.boots}",
         )
         self.later(0.001, self._meet_keeper)
         self.later(random.random() * 0.3, self._connect)
@@ -95,14 +114,14 @@ class AgentProcess(SimProcess):
         self._transport = transport
         transport.on_data = self._received
         transport.on_lost = self._lost
-        self.core.connected(connects=self._count_connect(), now=self.clock.now, now_ms=self.clock.now_ms)
+        self.core.connected(connects=self._count_connect(), now=self.clock.now, now_ms=self._now_ms)
         self._pump()
 
     def _received(self, data: bytes) -> None:
         if not self.alive:
             return
         try:
-            self.core.receive(data, now=self.clock.now, now_ms=self.clock.now_ms)
+            self.core.receive(data, now=self.clock.now, now_ms=self._now_ms)
         except StarAgentError as error:
             self._referee.breaks("honest ends understand each other", f"{self._machine.name}: {error}")
         self._pump()
@@ -167,7 +186,7 @@ class AgentProcess(SimProcess):
         if kind == "known":
             jobs = event["jobs"]
             assert isinstance(jobs, list)
-            self.core.keeper_known(jobs, now=self.clock.now, now_ms=self.clock.now_ms)  # pyright: ignore[reportUnknownArgumentType]
+            self.core.keeper_known(jobs, now=self.clock.now, now_ms=self._now_ms)  # pyright: ignore[reportUnknownArgumentType]
         elif kind != "error":
             self.core.keeper_says(event, now=self.clock.now)
         self._pump()
@@ -183,6 +202,28 @@ class AgentProcess(SimProcess):
         connection = core.connection
         if connection is not None and self._transport is not None and connection.queued:
             self._transport.write(connection.take())
+        self._wait_for_firing()
+
+    # Schedules -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _now_ms(self) -> int:
+        return self.clock.now_ms + self._machine.ahead_ms
+
+    def _wait_for_firing(self) -> None:
+        wake_ms = self.core.schedules.wake_ms
+        if wake_ms is None:
+            return
+        due = self.clock.now + max(0.0, (wake_ms - self._now_ms) / 1000)
+        if self._wake_at is None or due < self._wake_at:
+            self._wake_at = due
+            self.at(due, self._fire, due)
+
+    def _fire(self, due: float) -> None:
+        if self._wake_at == due:
+            self._wake_at = None
+        self.core.fire(now_ms=self._now_ms)
+        self._pump()
 
     def _carry_out(self, effect: Effect) -> None:
         if isinstance(effect, Persist):
@@ -191,8 +232,13 @@ class AgentProcess(SimProcess):
             if self._machine.health.errno is not None:
                 self.later(0.001, self._persisted, effect.token, self._machine.health.errno, 0)
                 return
+            self._watch.writing(self._machine.name, effect.record)
             length = self._machine.journal.append(effect.record)
-            self.later(sync_time(self._random), self._persisted, effect.token, None, length)
+            synced = self.clock.now + sync_time(self._random)
+            if isinstance(effect.record, Kept | Fired | Rested | Removed):
+                # One file: what was written first is on disk first. (Others' records do not depend on each other.)
+                synced = self._synced_at = max(synced, self._synced_at)
+            self.at(synced, self._persisted, effect.token, None, length, effect.record)
         elif isinstance(effect, ToKeeper):
             self._ask(effect.request)
         elif isinstance(effect, ReadSpool):
@@ -200,9 +246,11 @@ class AgentProcess(SimProcess):
         elif isinstance(effect, Follow):
             self._follow(effect)
 
-    def _persisted(self, token: int, failure: int | None, length: int) -> None:
+    def _persisted(self, token: int, failure: int | None, length: int, record: Record | None = None) -> None:
         if failure is None:
             self._machine.journal.synced(length)
+        if record is not None:
+            self._watch.written(self._machine.name, record)
         self.core.persisted(token, failure, now=self.clock.now)
         self._pump()
 
@@ -219,7 +267,9 @@ class AgentProcess(SimProcess):
 
     def _tick(self) -> None:
         self.later(TICK, self._tick)
-        self.core.tick(now=self.clock.now, now_ms=self.clock.now_ms)
+        self.core.tick(now=self.clock.now, now_ms=self._now_ms)
+        # The clock may have been set.
+        self.core.fire(now_ms=self._now_ms)
         connection = self.core.connection
         if connection is not None and not connection.alive(self.clock.now):
             self._lost()

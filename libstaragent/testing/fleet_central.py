@@ -19,13 +19,14 @@ from msgspec.structs import replace
 from libstaragent.errors import StarAgentError
 from libstaragent.protocol import trunk as t
 from libstaragent.roles.central import CentralCore
+from libstaragent.roles.central_schedules import firing_job
 from libstaragent.roles.central_state import Decision, Job
-from libstaragent.security.acts import Cancel, Envelope, Member, Pause, Resume
+from libstaragent.security.acts import SCHEDULE_ACTS, Cancel, Envelope, Member, Pause, Resume
 from libstaragent.security.signed import Signed
 from libstaragent.testing.clock import ManualClock
 from libstaragent.testing.fleet_audit import When
 from libstaragent.testing.fleet_bus import SimBus, SimDelivery
-from libstaragent.testing.fleet_store import SimStore
+from libstaragent.testing.fleet_store import SimStore, StoredJob
 from libstaragent.testing.process import SimProcess
 from libstaragent.testing.referee import Referee
 
@@ -72,6 +73,7 @@ class CentralProcess(SimProcess):
         for identity, stored in store.jobs.items():
             if len(stored.ended) < len(stored.members):
                 self._restore(identity)
+        self._load_schedules()
         decision = Decision()
         self.core.redispatch(decision)
         self._carry_out(decision)
@@ -257,6 +259,24 @@ class CentralProcess(SimProcess):
     def _tick_core(self, decision: Decision, _answers: list[Answer], _deliveries: list[SimDelivery]) -> None:
         self.core.tick(now_ms=self.clock.now_ms, decision=decision)
 
+    def _load_schedules(self) -> None:
+        """All that is known of schedules follows from the jobs that are in the store."""
+        book = self.core.schedules
+        for stored in self._store.jobs.values():
+            if not isinstance(stored.envelope.act, SCHEDULE_ACTS):
+                continue
+            job = self._job_of(stored)
+            book.took(job)
+            for entry in (*stored.ended.values(), *stored.amendments):
+                at_ms = entry.result.finished_ms or entry.received_ms
+                book.ended(job, entry.agent, entry.result.state, at_ms, entry.result.code)
+
+    def _job_of(self, stored: StoredJob) -> Job:
+        if stored.schedule:
+            by = self._store.jobs[stored.schedule].envelope
+            return firing_job(by, stored.envelope.id, stored.signed, stored.members, submitted_ms=stored.submitted_ms)
+        return Job(stored.envelope, stored.signed, stored.members, source="simulator", submitted_ms=stored.submitted_ms)
+
     def _restore(self, identity: str) -> bool:
         """Give the core a job of the store that it does not have in memory."""
         if identity in self.core.jobs:
@@ -264,7 +284,7 @@ class CentralProcess(SimProcess):
         stored = self._store.jobs.get(identity)
         if stored is None:
             return False
-        job = Job(stored.envelope, stored.signed, stored.members, source="simulator", submitted_ms=stored.submitted_ms)
+        job = self._job_of(stored)
         ended = {agent: entry.result.state for agent, entry in stored.ended.items()}
         self.core.restore(job, ended, stored.cancel, stored.past(self.clock.now_ms))
         return True

@@ -75,7 +75,13 @@ def check_end(fleet: Fleet) -> None:
                 breaks("every target ends", what)
             elif entry.received_ms > max(stored.deadline_ms, healthy_ms) + STORE_LATE_MS:
                 breaks("every target ends by its deadline", what)
-            elif entry.result.code == NEVER_STARTED.code and entry.received_ms < stored.envelope.expires - CLOCK_MS:
+            elif (
+                entry.result.code == NEVER_STARTED.code
+                # A firing is not begun a second time: what is not done in its time is not made up for.
+                and not stored.schedule
+                and member.agent not in fleet.firings.clocks_set
+                and entry.received_ms < stored.envelope.expires - CLOCK_MS
+            ):
                 breaks("what was accepted is not given up before its time", what)
             run = fleet.referee.runs.get((identity, member.agent))
             if member.agent in lost:

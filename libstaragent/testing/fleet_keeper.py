@@ -10,10 +10,11 @@ from __future__ import annotations
 
 __all__ = ("Command", "KeeperProcess", "Machine")
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 
 from libstaragent import codes
+from libstaragent.jobs.journal import Record, compacted
 from libstaragent.jobs.spool import FINISHED, STARTED
 from libstaragent.roles import keeper_effects as act
 from libstaragent.roles.keeper import KeeperCore
@@ -24,7 +25,7 @@ from libstaragent.testing.process import SimProcess
 from libstaragent.testing.referee import RealRun, Referee
 
 # What a simulated command is to do, in its argv: ("sim", runtime in ms, exit status, output bytes, ignores TERM,
-# expires in ms, whose text it prints: "own" or "same" on all hosts).
+# expires in ms, whose text it prints: "own" or "same" on all hosts), and of a firing the schedule's name.
 _RUNTIME, _STATUS, _OUTPUT, _STUBBORN, _EXPIRES, _TEXT = 1, 2, 3, 4, 5, 6
 _SIGTERM, _SIGKILL = 15, 9
 
@@ -37,22 +38,31 @@ def _text(whose: str, size: int) -> bytes:
 class Command:
     """A child: waiting at its gate until `run` is there, gone when `over`."""
 
-    __slots__ = ("argv", "keeper", "over", "run")
+    __slots__ = ("argv", "keeper", "over", "run", "user")
 
-    def __init__(self, keeper: KeeperProcess, argv: tuple[str, ...]) -> None:
+    def __init__(self, keeper: KeeperProcess, argv: tuple[str, ...], user: str | None) -> None:
         self.keeper = keeper
         self.argv = argv
+        self.user = user
         self.run: RealRun | None = None
         self.over = False
 
 
 class Machine:
-    """What of a host outlives its processes: disks and running commands."""
+    """What of a host outlives its processes: disks, running commands, and a clock that may be wrong.
 
-    def __init__(self, name: str) -> None:
+    Attributes:
+        ahead_ms: how far its wall clock is ahead. boots: how often it was started.
+        revoked: operators whom the roster that it has does not name any more.
+    """
+
+    def __init__(self, name: str, compact: Callable[[Iterable[Record]], list[Record]] = compacted) -> None:
         self.name = name
+        self.ahead_ms = 0
+        self.boots = 1
+        self.revoked: set[str] = set()
         self.health = DiskHealth()
-        self.journal = JournalDisk()
+        self.journal = JournalDisk(compact)
         self.spools = SpoolDisk()
         self.commands: dict[str, Command] = {}
 
@@ -137,7 +147,7 @@ class KeeperProcess(SimProcess):
 
     def _fork(self, effect: act.Fork) -> None:
         self._pids += 1
-        self._machine.commands[effect.job] = Command(self, effect.spec.argv)
+        self._machine.commands[effect.job] = Command(self, effect.spec.argv, effect.spec.user)
         self._answer(0.002, self._forked, effect.job, self._pids)
 
     def _forked(self, job: str, pid: int) -> list[act.Effect]:
@@ -159,7 +169,14 @@ class KeeperProcess(SimProcess):
         job = effect.job
         command = self._machine.commands[job]
         self._referee.note(self._machine.name, f"command of {job} starts")
-        command.run = self._referee.started(job, self._machine.name, int(command.argv[_EXPIRES]))
+        command.run = self._referee.started(
+            job,
+            self._machine.name,
+            int(command.argv[_EXPIRES]),
+            argv=command.argv,
+            user=command.user,
+            behind=-self._machine.ahead_ms,
+        )
         self.clock.call_later(int(command.argv[_RUNTIME]) / 1000, self._ends, job, command, None)
         size = int(command.argv[_OUTPUT])
         text = command.run.text = _text(self._machine.name if command.argv[_TEXT] == "own" else "fleet", size)

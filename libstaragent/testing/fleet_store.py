@@ -7,10 +7,13 @@ from __future__ import annotations
 
 __all__ = ("SimStore", "StoredJob")
 
+from collections.abc import Callable
+
 from libstaragent.jobs.reduce import counts
+from libstaragent.model.result import TargetResult
 from libstaragent.roles.central_state import Decision, Ended, Job
 from libstaragent.roles.pacing import WITHOUT_TURN, Past, PauseEntry
-from libstaragent.security.acts import Exec
+from libstaragent.security.acts import SCHEDULE_ACTS, Envelope, Exec
 from libstaragent.security.signed import Signed
 from libstaragent.testing.clock import ManualClock
 from libstaragent.testing.disk import DiskHealth
@@ -31,6 +34,7 @@ class StoredJob:
         "members",
         "parts",
         "pauses",
+        "schedule",
         "signed",
         "submitted_ms",
     )
@@ -39,6 +43,7 @@ class StoredJob:
         self.envelope = job.envelope
         self.signed = job.signed
         self.members = tuple(job.members.values())
+        self.schedule = job.schedule
         self.submitted_ms = job.submitted_ms
         self.deadline_ms = job.deadline_ms
         self.ended: dict[str, Ended] = {}
@@ -75,6 +80,8 @@ class SimStore:
         self.jobs: dict[str, StoredJob] = {}
         self.audit = SimAudit()
         self.outputs: dict[bytes, bytes] = {}
+        # Hears how acts on schedules ended.
+        self.on_kept: Callable[[str, Envelope, TargetResult], None] = lambda agent, act, result: None
 
     def commit(self, decision: Decision) -> None:
         """Write it."""
@@ -111,11 +118,17 @@ class SimStore:
             else:
                 stored.ended[entry.agent] = entry
                 self._referee.kept(entry.agent, entry.result, self._output(entry))
-                self._referee.told(entry.agent, entry.result, "the store")
+                if isinstance(stored.envelope.act, SCHEDULE_ACTS):
+                    self.on_kept(entry.agent, stored.envelope, entry.result)
+                else:
+                    self._referee.told(entry.agent, entry.result, "the store")
         for entry in decision.amended:
             stored = self.jobs[entry.job]
             self._referee.note("store", f"{entry.job} on {entry.agent} was {entry.result.state} after all")
-            self._referee.told(entry.agent, entry.result, "an amendment")
+            if isinstance(stored.envelope.act, SCHEDULE_ACTS):
+                self.on_kept(entry.agent, stored.envelope, entry.result)
+            else:
+                self._referee.told(entry.agent, entry.result, "an amendment")
             self._referee.kept(entry.agent, entry.result, self._output(entry))
             if entry.agent not in stored.ended:
                 self._referee.breaks("an amendment stands beside an end", f"{entry.job} on {entry.agent}")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from libstaragent.model.ids import new_ulid
-from libstaragent.security.acts import Act, Cancel, Envelope, Exec, Member, Pause, Plan, Resume, TargetList
+from libstaragent.security.acts import Act, Cancel, Envelope, Exec, Member, Pause, Plan, Resume, TargetList, act_text
 from libstaragent.security.signed import Signed
 from libstaragent.testing.clock import ManualClock
 from libstaragent.testing.fleet_central import CentralProcess
@@ -135,15 +135,35 @@ class Operators:
         if tries > 1:
             self._clock.call_later(self._random.random() * PATIENCE, self._send_pause, signed, tries - 1)
 
+    def order(self, act: Act, expires: int, members: tuple[Member, ...], *, operator: str = OPERATOR) -> Envelope:
+        """Sign an act and submit it, as often as it takes; what was signed."""
+        envelope = self._envelope(act, expires, members, operator=operator)
+        self._referee.note(operator, f"submits {envelope.id} for {len(members)} hosts: {act_text(act)}")
+        self._busy += 1
+        self._submit(self._trust.sign(envelope), envelope.id, expires, False, None)
+        return envelope
+
     def _sign(
         self, act: Act, expires: int, members: tuple[Member, ...] | None, plan: Plan | None = None
     ) -> tuple[Signed, str]:
+        envelope = self._envelope(act, expires, members, plan)
+        return self._trust.sign(envelope), envelope.id
+
+    def _envelope(
+        self,
+        act: Act,
+        expires: int,
+        members: tuple[Member, ...] | None,
+        plan: Plan | None = None,
+        *,
+        operator: str = OPERATOR,
+    ) -> Envelope:
         now_ms = self._clock.now_ms
         identity = new_ulid(now_ms, self._random.randbytes(10))
-        envelope = Envelope(
+        return Envelope(
             id=identity,
             fleet=self._trust.fleet,
-            operator=OPERATOR,
+            operator=operator,
             act=act,
             targets=None if members is None else TargetList("*", members),
             issued=now_ms,
@@ -152,7 +172,6 @@ class Operators:
             roster=1,
             plan=plan,
         )
-        return self._trust.sign(envelope), identity
 
     def _submit(self, signed: Signed, identity: str, expires: int, watch: bool, cancel_after: float | None) -> None:
         answered = False

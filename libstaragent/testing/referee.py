@@ -47,7 +47,7 @@ class Referee:
         self.said_not_to_run: dict[tuple[str, str], str] = {}
         self.broken: list[str] = []
         self.trace: list[str] = []
-        self.on_started: Callable[[str, str], None] = lambda job, agent: None
+        self.on_started: Callable[[str, str, tuple[str, ...], str | None], None] = lambda job, agent, argv, user: None
 
     def note(self, who: str, what: str) -> None:
         """A line for the trace."""
@@ -62,18 +62,27 @@ class Referee:
 
     # What happened -------------------------------------------------------------------------------------------------
 
-    def started(self, job: str, agent: str, expires_ms: int) -> RealRun:
-        """A command passed its gate."""
+    def started(
+        self,
+        job: str,
+        agent: str,
+        expires_ms: int,
+        *,
+        argv: tuple[str, ...] = (),
+        user: str | None = None,
+        behind: int = 0,
+    ) -> RealRun:
+        """A command passed its gate, on a host whose clock is `behind` by so many ms."""
         key = (job, agent)
         if key in self.runs:
             self.breaks("no command runs twice", f"{job} on {agent}")
         if key in self.said_not_to_run:
             self.breaks("what is said not to run does not run", f"{job} on {agent}, {self.said_not_to_run[key]}")
-        late_ms = self._clock.now_ms - expires_ms
+        late_ms = self._clock.now_ms - max(0, behind) - expires_ms
         if late_ms > START_LATE_MS:
             self.breaks("nothing starts after it expired", f"{job} on {agent}, {late_ms} ms late")
         run = self.runs[key] = RealRun(self._clock.now)
-        self.on_started(job, agent)
+        self.on_started(job, agent, argv, user)
         return run
 
     # What is said --------------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 __all__ = ("PlainTrust",)
 
+from collections.abc import Collection
+
 import msgspec
 
 from libstaragent import codes
@@ -41,26 +43,34 @@ class PlainTrust:
             raise codes.ENVELOPE_EXPIRED.error()
         return envelope
 
-    def verifier(self, member: Member) -> Verifier:
-        """What a host's agent verifies with, from its start on."""
-        return _PlainVerifier(self)
+    def verifier(self, member: Member, revoked: Collection[str] = ()) -> Verifier:
+        """What a host's agent verifies with, from its start on; it knows that `revoked` are operators no more."""
+        return _PlainVerifier(self, revoked)
 
 
 class _PlainVerifier(Verifier):
     """Believes what its trust believes."""
 
-    def __init__(self, trust: PlainTrust) -> None:
+    def __init__(self, trust: PlainTrust, revoked: Collection[str]) -> None:
         self._trust = trust
+        self._revoked = revoked
 
     def verify(self, signed: Signed, proof: Proof | None, now_ms: int) -> Envelope:
         """See `Verifier`."""
-        return self._trust.verify(signed, now_ms)
+        envelope = self._trust.verify(signed, now_ms)
+        self._judge(envelope)
+        return envelope
+
+    def _judge(self, envelope: Envelope) -> None:
+        if envelope.operator in self._revoked:
+            raise codes.SIGNER_UNKNOWN.error(envelope.operator)
 
     def verify_kept(self, signed: Signed, proof: Proof | None, now_ms: int) -> Envelope:
         """See `Verifier`."""
         envelope = _decoder.decode(signed.payload)
         if isinstance(envelope.act, Schedule) and now_ms >= envelope.act.until_ms:
             raise codes.ENVELOPE_EXPIRED.error()
+        self._judge(envelope)
         return envelope
 
     def may_manage(self, envelope: Envelope, owner: str | None, now_ms: int) -> None:

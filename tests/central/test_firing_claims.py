@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as some
 from libstaragent import codes
 from libstaragent.jobs.schedule import firing_id, shortest_ms
 from libstaragent.model.ids import new_ulid
-from libstaragent.model.result import failed_result
+from libstaragent.model.result import TargetResult
 from libstaragent.protocol import trunk as t
 from libstaragent.roles.central import CentralCore
 from libstaragent.roles.central_state import Decision, Job
@@ -76,8 +77,11 @@ class Books:
         self.core.committed(decision)
         return envelope.id
 
-    def end(self, job: str, member: Member, state: str = "ok", code: str = "", *, now_ms: int = NOW) -> None:
-        self.hear(t.TargetEnded(member.agent, failed_result(job, state, code, ran="maybe")), now_ms=now_ms)
+    def end(
+        self, job: str, member: Member, state: str = "ok", code: str = "", *, now_ms: int = NOW, **more: Any
+    ) -> None:
+        result = TargetResult(job=job, state=state, code=code or None, ran="maybe", **more)
+        self.hear(t.TargetEnded(member.agent, result), now_ms=now_ms)
 
     def keep(self, when: When, *members: Member, issued_ms: int = NOW, until_ms: int = NOW + 300 * DAY) -> str:
         act = Schedule(f"s{len(self.core.schedules.all())}", when, Exec(argv=("true",)), until_ms)
@@ -222,7 +226,7 @@ def test_where_nobody_can_say_that_it_is_not_kept_it_may_fire(
     assert (ONE.agent in books.jobs[0].members) == fires
 
 
-def test_a_host_that_says_it_keeps_none_is_missing_and_in_no_firing_from_then_on(books: Books) -> None:
+def test_a_host_that_says_it_keeps_none_is_missing_until_it_is_removed(books: Books) -> None:
     schedule = books.keep(SECOND)
     pause = books.act(PauseSchedule(schedule, True))
     books.end(pause, ONE, "denied", codes.SCHEDULE_NOT_KEPT.code)
@@ -232,17 +236,42 @@ def test_a_host_that_says_it_keeps_none_is_missing_and_in_no_firing_from_then_on
     assert kept.reasons == {ONE.agent: codes.SCHEDULE_NOT_KEPT.code}
     books.act(PauseSchedule(schedule, False))
     assert kept.states == {ONE.agent: "missing", TWO.agent: "kept"}
-    assert books.claim(schedule, NOW + 1000, TWO, now_ms=NOW + 1000) == "known"
-    assert set(books.jobs[0].members) == {TWO.agent}
+    gone = books.act(Unschedule(schedule))
+    books.end(gone, ONE, "denied", codes.SCHEDULE_NOT_KEPT.code)
+    assert kept.states == {ONE.agent: "removed", TWO.agent: "kept"} and kept.is_live(NOW)
+    books.end(gone, TWO)
+    assert not kept.is_live(NOW)
+    assert books.keep(SECOND)
 
 
-def test_a_name_is_free_where_no_host_has_the_schedule_any_more(books: Books) -> None:
-    schedule = books.keep(SECOND)
-    books.end(books.act(Unschedule(schedule), ONE), ONE)
-    books.end(books.act(Unschedule(schedule), TWO), TWO, "denied", codes.SCHEDULE_NOT_KEPT.code)
-    assert books.keep(SECOND) and len(books.core.schedules.all()) == 2
+def test_a_host_that_was_asked_to_pause_before_it_took_the_schedule_is_in_its_firings(books: Books) -> None:
+    schedule = books.act(Schedule("beat", SECOND, Exec(argv=("true",)), NOW + DAY))
+    pause = books.act(PauseSchedule(schedule, True))
+    books.end(pause, ONE, "denied", codes.SCHEDULE_NOT_KEPT.code)
+    books.end(schedule, ONE)
+    books.end(schedule, TWO)
+    assert books.claim(schedule, NOW, TWO) == "known" and set(books.jobs[0].members) == {ONE.agent, TWO.agent}
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(("pause", "resume"))))
+def test_whichever_is_heard_first_the_later_act_holds(books: Books, order: tuple[str, ...]) -> None:
+    schedule = books.keep(SECOND, ONE)
+    jobs = {word: books.act(PauseSchedule(schedule, word == "pause"), ONE) for word in ("pause", "resume")}
     kept = books.core.schedules.get(schedule)
-    assert kept is not None and not kept.is_live(NOW)
+    assert kept is not None
+    for word in order:
+        books.end(jobs[word], ONE, finished_ms=NOW + {"pause": 1000, "resume": 2000}[word])
+        assert kept.states == {ONE.agent: "kept"}
+    again = books.act(PauseSchedule(schedule, True), ONE)
+    books.end(again, ONE, finished_ms=NOW + 3000)
+    assert kept.states == {ONE.agent: "paused"} and kept.since == {ONE.agent: NOW + 3000}
+    for state, code, after in (("agent_lost", "", "kept"), ("denied", codes.POLICY_DENIED.code, "paused")):
+        resume = books.act(PauseSchedule(schedule, False), ONE)
+        assert kept.states == {ONE.agent: "kept"}, "ordered: it may go on"
+        books.end(resume, ONE, state, code)
+        assert kept.states == {ONE.agent: after}
+        books.end(resume, ONE, "ok", finished_ms=NOW + 4000)
+        books.end(books.act(PauseSchedule(schedule, True), ONE), ONE, finished_ms=NOW + 5000)
 
 
 FOREIGN = some.tuples(

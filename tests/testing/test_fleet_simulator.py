@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Collection
 
 import pytest
 
@@ -23,6 +24,7 @@ from libstaragent.security.signed import Signed
 from libstaragent.security.signing import public_key
 from libstaragent.testing import BUGS, Outcome, PlainTrust, simulate
 from libstaragent.testing.clock import EPOCH_MS
+from libstaragent.testing.schedulers import KEEPING_KINDS
 from libstaragent.testing.trust import OPERATOR
 from libstaragent.testing.weather import KINDS
 
@@ -41,17 +43,20 @@ def test_the_fleet_keeps_its_promises(outcomes: list[Outcome]) -> None:
 
 def test_the_faults_really_happen_and_the_fleet_really_works(outcomes: list[Outcome]) -> None:
     happened = Counter(event for outcome in outcomes for event in outcome.events)
-    assert {*KINDS, "host lost"} == set(happened)
+    assert {*KINDS, *KEEPING_KINDS, "host lost"} == set(happened)
     assert min(happened.values()) >= 10
     assert sum(outcome.jobs for outcome in outcomes) > 5 * SEEDS
     assert sum(outcome.ran for outcome in outcomes) > 5 * SEEDS
     assert sum(outcome.turns for outcome in outcomes) > SEEDS
     assert sum(outcome.later_turns for outcome in outcomes) > SEEDS / 2
+    assert sum(outcome.fired for outcome in outcomes) > sum(outcome.firings_ran for outcome in outcomes) > 2 * SEEDS
 
 
 @pytest.mark.parametrize("name", BUGS)
 def test_a_planted_bug_is_caught(name: str) -> None:
-    for seed in range(BUG_SEEDS):
+    # All of the seeds, those first at which it was seen before.
+    first = BUGS[name].shows_at
+    for seed in (*range(first, BUG_SEEDS), *range(first)):
         outcome = simulate(seed, cores=BUGS[name].cores)
         if outcome.broken:
             sys.stdout.write(f"{name}: seed {seed}: {outcome.broken[0]}\n")
@@ -106,11 +111,18 @@ class RealTrust(PlainTrust):
     def verify(self, signed: Signed, now_ms: int) -> Envelope:
         return self.judge(signed, None, None, now_ms, TimeJudge())
 
-    def verifier(self, member: Member) -> Verifier:
+    def verifier(self, member: Member, revoked: Collection[str] = ()) -> Verifier:
         return RealVerifier(self, member)
 
     def judge(
-        self, signed: Signed, me: Member | None, proof: Proof | None, now_ms: int, time_judge: TimeJudge
+        self,
+        signed: Signed,
+        me: Member | None,
+        proof: Proof | None,
+        now_ms: int,
+        time_judge: TimeJudge,
+        *,
+        kept: bool = False,
     ) -> Envelope:
         return verify_act(
             signed,
@@ -122,6 +134,7 @@ class RealTrust(PlainTrust):
             time_judge=time_judge,
             boot_nonce=b"boot",
             evaluate=None,
+            kept=kept,
         )
 
 
@@ -138,6 +151,9 @@ class RealVerifier(Verifier):
         envelope = self._trust.judge(signed, self._member, proof, now_ms, self._judge)
         self._trust.verified_by_hosts += 1
         return envelope
+
+    def verify_kept(self, signed: Signed, proof: Proof | None, now_ms: int) -> Envelope:
+        return self._trust.judge(signed, self._member, proof, now_ms, self._judge, kept=True)
 
     def may_forget(self, expires_ms: int) -> bool:
         return self._judge.may_forget(expires_ms)
