@@ -33,17 +33,20 @@ from libstaragent.testing.fleet_store import SimStore
 from libstaragent.testing.operators import Operators
 from libstaragent.testing.plan_referee import PlanReferee
 from libstaragent.testing.referee import Referee
+from libstaragent.testing.rules import FORBIDDEN_USER
 from libstaragent.testing.schedule_referee import ScheduleReferee
 from libstaragent.testing.schedulers import Schedulers
 from libstaragent.testing.transport import MemoryNetwork, MemoryTransport
+from libstaragent.testing.trespassers import Trespassers
 from libstaragent.testing.trust import PlainTrust
 from libstaragent.testing.weather import FAULTS_END, ON_A_HOST, Trouble, draw_climate, draw_troubles
 
 ROOM = "room"
 # After the last deadline: an agent repeats a result every 30 s, and its words and their answers have to travel.
 AFTERWARDS = 75.0
-# Runs with schedules: these of each four seeds.
+# Runs with schedules, and with orders that the rules forbid: these of each four seeds.
 SCHEDULES_AT = 1
+TRESPASSERS_AT = 3
 # Of what is never started again.
 NEVER = float("inf")
 
@@ -110,6 +113,8 @@ class Fleet:
         if seed % 4 == SCHEDULES_AT:
             members = tuple(self.members.values())
             self.schedulers = Schedulers(self.clock, seed, self.operators, self.firings, members, machines, self.events)
+        elif seed % 4 == TRESPASSERS_AT:
+            Trespassers(self.clock, seed, self.operators, tuple(self.members.values()))
         for trouble in draw_troubles(self.random, self.climate, hosts):
             self.clock.call_at(trouble.at, self._begin, trouble)
 
@@ -175,6 +180,8 @@ class Fleet:
     def _started(self, job: str, agent: str, argv: tuple[str, ...], user: str | None) -> None:
         self.plans.started(job, agent)
         self.firings.started(job, agent, argv)
+        if user == FORBIDDEN_USER:
+            self.referee.breaks("what the rules forbid does not run", f"{job} on {agent}, as {user}")
 
     def _dial(self, host: _Host, agent: AgentProcess) -> MemoryTransport | None:
         room = self.room

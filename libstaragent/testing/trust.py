@@ -15,9 +15,10 @@ import msgspec
 
 from libstaragent import codes
 from libstaragent.roles.agent_effects import Verifier
-from libstaragent.security.acts import Envelope, Member, Schedule
+from libstaragent.security.acts import Envelope, Exec, Member, Schedule
 from libstaragent.security.membership import Proof
 from libstaragent.security.signed import Signed
+from libstaragent.testing.rules import judge
 
 # What envelopes name where nobody checks it.
 FLEET = "0" * 64
@@ -45,23 +46,31 @@ class PlainTrust:
 
     def verifier(self, member: Member, revoked: Collection[str] = ()) -> Verifier:
         """What a host's agent verifies with, from its start on; it knows that `revoked` are operators no more."""
-        return _PlainVerifier(self, revoked)
+        return _PlainVerifier(self, member, revoked)
 
 
 class _PlainVerifier(Verifier):
     """Believes what its trust believes."""
 
-    def __init__(self, trust: PlainTrust, revoked: Collection[str]) -> None:
+    def __init__(self, trust: PlainTrust, member: Member, revoked: Collection[str]) -> None:
         self._trust = trust
+        self._member = member
         self._revoked = revoked
 
     def verify(self, signed: Signed, proof: Proof | None, now_ms: int) -> Envelope:
         """See `Verifier`."""
         envelope = self._trust.verify(signed, now_ms)
-        self._judge(envelope)
+        self._check_signer(envelope)
+        self.check_rules(envelope, now_ms)
         return envelope
 
-    def _judge(self, envelope: Envelope) -> None:
+    def check_rules(self, envelope: Envelope, now_ms: int) -> None:
+        """By the rules of every simulated roster. Raises StarAgentError."""
+        if isinstance(envelope.act, Exec) and envelope.act.user is not None:
+            # Nobody else is asked about: it would be half of the simulator's time.
+            judge(envelope, self._member, now_ms)
+
+    def _check_signer(self, envelope: Envelope) -> None:
         if envelope.operator in self._revoked:
             raise codes.SIGNER_UNKNOWN.error(envelope.operator)
 
@@ -70,7 +79,7 @@ class _PlainVerifier(Verifier):
         envelope = _decoder.decode(signed.payload)
         if isinstance(envelope.act, Schedule) and now_ms >= envelope.act.until_ms:
             raise codes.ENVELOPE_EXPIRED.error()
-        self._judge(envelope)
+        self._check_signer(envelope)
         return envelope
 
     def may_manage(self, envelope: Envelope, owner: str | None, now_ms: int) -> None:

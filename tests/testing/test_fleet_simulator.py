@@ -24,6 +24,7 @@ from libstaragent.security.signed import Signed
 from libstaragent.security.signing import public_key
 from libstaragent.testing import BUGS, Outcome, PlainTrust, simulate
 from libstaragent.testing.clock import EPOCH_MS
+from libstaragent.testing.rules import judge
 from libstaragent.testing.schedulers import KEEPING_KINDS
 from libstaragent.testing.trust import OPERATOR
 from libstaragent.testing.weather import KINDS
@@ -135,6 +136,7 @@ class RealTrust(PlainTrust):
             boot_nonce=b"boot",
             evaluate=None,
             kept=kept,
+            permit=None if me is None else lambda envelope: judge(envelope, me, now_ms),
         )
 
 
