@@ -4,6 +4,7 @@
     pulling   pieces are asked for by their offset, a few at once, and again until they come
     checking  it is as long as was signed; its digest is taken
               → the keeper places it, or the job ends with a code; the draft goes
+              → where an earlier agent's part was wrong, as after a loss of power: once more, from the beginning
 
 Pieces may come twice, late, in any order or not at all: only the next one is appended, the others wait or are asked for
 again. Nothing is believed before the digest of the whole is the one that was signed.
@@ -32,7 +33,7 @@ ASK_AGAIN_AFTER = 3.0
 
 
 class _Pull:
-    __slots__ = ("act", "asked", "come", "deadline", "have", "state", "writing")
+    __slots__ = ("act", "asked", "come", "deadline", "have", "resumed", "state", "writing")
 
     def __init__(self, act: Put, deadline: float) -> None:
         self.act = act
@@ -40,6 +41,7 @@ class _Pull:
         self.deadline = deadline
         # Bytes of the draft on disk, and on their way there.
         self.have = 0
+        self.resumed = False
         self.writing = False
         self.asked: dict[int, float] = {}
         self.come: dict[int, bytes] = {}
@@ -86,6 +88,7 @@ class Pulls:
             return
         pull.state = "pulling"
         pull.have = size
+        pull.resumed = size > 0
         self._go_on(job, pull, now)
 
     def came(self, chunk: m.Chunk, *, now: float) -> None:
@@ -120,6 +123,11 @@ class Pulls:
             return
         if errno is not None:
             self._fail(job, "spawn_failed", codes.DRAFT_FAILED, now, errno=errno)
+        elif digest != pull.act.sha256 and pull.resumed:
+            # What was on its way to the disk when the power went may have become zeros. That is nobody's forgery.
+            pull.state = "opening"
+            self._act(DropDraft(job))
+            self._act(OpenDraft(job, pull.act.size))
         elif digest != pull.act.sha256:
             self._fail(job, "bad_signature", codes.FILE_DIGEST, now)
         else:

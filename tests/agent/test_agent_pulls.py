@@ -50,7 +50,7 @@ class Host:
         while self._queue:
             effect = self._queue.pop(0)
             if isinstance(effect, OpenDraft):
-                self.pulls.opened(effect.job, len(self.drafts[effect.job]), None, now=now)
+                self.pulls.opened(effect.job, len(self.drafts.setdefault(effect.job, bytearray())), None, now=now)
             elif isinstance(effect, WriteDraft):
                 draft = self.drafts[effect.job]
                 assert len(draft) == effect.offset, "a gap"
@@ -123,6 +123,21 @@ def test_bytes_that_are_not_what_was_signed_are_refused_when_all_are_there() -> 
     host.pulls.came(m.Chunk(JOB, 0, b"x" * 10), now=0.0)
     host.work(0.0)
     assert host.ended == [(JOB, codes.FILE_DIGEST.code)]
+
+
+def test_a_draft_that_the_loss_of_power_spoiled_is_pulled_once_more_and_no_oftener() -> None:
+    data = random.Random(1).randbytes(2 * m.CHUNK_MAX)
+    spoiled = bytes(m.CHUNK_MAX)
+    for honest in (True, False):
+        host = Host(data, spoiled)
+        for _ in range(10):
+            host.work(0.0)
+            for want in host.wants:
+                chunk = host.piece(want)
+                host.pulls.came(chunk if honest else m.Chunk(JOB, want.offset, bytes(len(chunk.data))), now=0.0)
+            host.wants.clear()
+        assert host.ended == [(JOB, "whole" if honest else codes.FILE_DIGEST.code)]
+        assert not honest or host.drafts[JOB] == data
 
 
 def test_a_pull_ends_at_its_deadline_and_when_the_file_is_gone() -> None:
