@@ -29,9 +29,10 @@ from libstaragent.roles.central import CentralCore
 from libstaragent.roles.central_state import Decision, Ended, Job, Reduced
 from libstaragent.roles.keeper import KeeperCore
 from libstaragent.roles.room_outputs import RoomOutputs, Told
-from libstaragent.security.acts import Envelope, Exec
+from libstaragent.security.acts import Exec
 from libstaragent.testing.fleet import Cores
 from libstaragent.testing.fleet_room import WatchedRoom
+from libstaragent.testing.host_bugs import HOST_BUGS
 from libstaragent.testing.planted import PlantedBug
 from libstaragent.testing.schedule_bugs import SCHEDULE_BUGS
 
@@ -68,16 +69,6 @@ class _TakesStartedForUnstarted(KeeperCore):
         self, job: str, started: str, record: dict[str, object], finished: dict[str, object] | None, now: float
     ) -> list[act.Effect]:
         return super().on_found(job, "blank", record, finished, now)
-
-
-class _SkipsTheRules(AgentCore):
-    def __init__(self, **options: Any) -> None:
-        options["verifier"].check_rules = _ask_nobody
-        super().__init__(**options)
-
-
-def _ask_nobody(envelope: Envelope, now_ms: int) -> None:
-    return
 
 
 class _LosesIdsOnRestart(AgentCore):
@@ -397,8 +388,6 @@ BUGS: dict[str, PlantedBug] = {
     "restarts-are-doubles": PlantedBug(
         "a host that restarted is taken for two machines", Cores(central=_TakesRestartsForDoubles)
     ),
-    "skips-the-rules": PlantedBug(
-        "the agent runs whatever an operator signed, allowed or not", Cores(agent=_SkipsTheRules), 3
-    ),
+    **HOST_BUGS,
     **SCHEDULE_BUGS,
 }

@@ -35,7 +35,8 @@ class Cores:
 class Outcome:
     """How a run went; `broken` is empty where every promise held, and `events` names the faults that happened; `turns`
     counts hosts of planned jobs that were begun on, `later_turns` those after a first wave; `fired` counts firings of
-    schedules, `firings_ran` those of them whose command started.
+    schedules, `firings_ran` those of them whose command started; `placed` files
+    that took their name.
     """
 
     seed: int
@@ -49,3 +50,4 @@ class Outcome:
     later_turns: int = 0
     fired: int = 0
     firings_ran: int = 0
+    placed: int = 0

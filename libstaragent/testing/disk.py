@@ -9,14 +9,16 @@ the real codecs (`libstaragent.jobs`). Rules: a file's name is safe only once th
 
 from __future__ import annotations
 
-__all__ = ("DiskHealth", "JournalDisk", "SpoolDisk", "SpoolFile", "sync_time")
+__all__ = ("DiskHealth", "DraftDisk", "JournalDisk", "SpoolDisk", "SpoolFile", "sync_time")
 
 import errno
 from collections.abc import Callable, Iterable
+from hashlib import sha256
 from random import Random
 
 from libstaragent.jobs.journal import Record, compacted, decode_records, encode_record
 from libstaragent.jobs.spool import FINISHED, STARTED, Slot, decode_slot, encode_slot
+from libstaragent.protocol.messages import CHUNK_MAX
 
 # Most fsyncs take milliseconds; one in so many takes up to a second, as a busy disk's do.
 SLOW_SYNC = 0.08
@@ -79,6 +81,42 @@ class JournalDisk:
         """Lose what was not synced, but for a torn beginning of it."""
         unsafe = len(self._data) - self._safe
         self._data = self._data[: self._safe + int(random.random() * (unsafe + 1))]
+
+
+class DraftDisk:
+    """The agent's folder of drafts, by job."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self._safe: dict[str, int] = {}
+
+    def open(self, job: str, size: int) -> int:
+        """How much is there, in whole pieces; the rest is cut off."""
+        data = self.files.get(job, b"")[:size]
+        self.files[job] = data if len(data) == size else data[: len(data) - len(data) % CHUNK_MAX]
+        return len(self.files[job])
+
+    def write(self, job: str, offset: int, data: bytes) -> None:
+        """Into the cache."""
+        before = self.files[job]
+        self.files[job] = before[:offset] + data + before[offset + len(data) :]
+
+    def digest(self, job: str) -> bytes:
+        """Of what is safe from now on."""
+        self._safe[job] = len(self.files[job])
+        return sha256(self.files[job]).digest()
+
+    def drop(self, job: str) -> None:
+        """Unlink."""
+        self.files.pop(job, None)
+        self._safe.pop(job, None)
+
+    def crash(self, random: Random) -> None:
+        """What was not synced is gone from somewhere on, or is zeros, which a file system may make of it."""
+        for job, data in self.files.items():
+            safe = self._safe.get(job, 0)
+            keep = safe + int(random.random() * (len(data) - safe + 1))
+            self.files[job] = data[:keep] + (bytes(len(data) - keep) if random.random() < 0.5 else b"")
 
 
 class SpoolFile:

@@ -32,6 +32,7 @@ from libstaragent.testing.fleet_room import RoomProcess
 from libstaragent.testing.fleet_store import SimStore
 from libstaragent.testing.operators import Operators
 from libstaragent.testing.plan_referee import PlanReferee
+from libstaragent.testing.putters import Putters
 from libstaragent.testing.referee import Referee
 from libstaragent.testing.rules import FORBIDDEN_USER
 from libstaragent.testing.schedule_referee import ScheduleReferee
@@ -44,7 +45,7 @@ from libstaragent.testing.weather import FAULTS_END, ON_A_HOST, Trouble, draw_cl
 ROOM = "room"
 # After the last deadline: an agent repeats a result every 30 s, and its words and their answers have to travel.
 AFTERWARDS = 75.0
-# Runs with schedules, and with orders that the rules forbid: these of each four seeds.
+# Runs with schedules, and with files and orders that the rules forbid: these of each four seeds.
 SCHEDULES_AT = 1
 TRESPASSERS_AT = 3
 # Of what is never started again.
@@ -101,6 +102,7 @@ class Fleet:
         }
         self.events: list[str] = []
         self.room: RoomProcess | None = None
+        self.putters: Putters | None = None
         self.central: CentralProcess | None = None
         self.start_central()
         self.start_room()
@@ -114,7 +116,13 @@ class Fleet:
             members = tuple(self.members.values())
             self.schedulers = Schedulers(self.clock, seed, self.operators, self.firings, members, machines, self.events)
         elif seed % 4 == TRESPASSERS_AT:
-            Trespassers(self.clock, seed, self.operators, tuple(self.members.values()))
+            members = tuple(self.members.values())
+            Trespassers(self.clock, seed, self.operators, members)
+            self.putters = Putters(self.clock, seed, self.operators, self.referee, members, self._carries)
+            for machine in machines:
+                machine.on_placed = self.putters.took_name
+            assert self.room is not None
+            self.room.carry(self.putters.wanted)
         for trouble in draw_troubles(self.random, self.climate, hosts):
             self.clock.call_at(trouble.at, self._begin, trouble)
 
@@ -150,6 +158,7 @@ class Fleet:
                 self.cores.room,
                 str(self.clock.now),
                 turn=self.climate.room_turn,
+                wanted=None if self.putters is None else self.putters.wanted,
             )
 
     def start_keeper(self, host: _Host) -> None:
@@ -182,6 +191,9 @@ class Fleet:
         self.firings.started(job, agent, argv)
         if user == FORBIDDEN_USER:
             self.referee.breaks("what the rules forbid does not run", f"{job} on {agent}, as {user}")
+
+    def _carries(self) -> bool:
+        return not self.bus.cut_off and self.central is not None and self.central.alive
 
     def _dial(self, host: _Host, agent: AgentProcess) -> MemoryTransport | None:
         room = self.room
@@ -267,6 +279,7 @@ class Fleet:
             host.agent.kill()
             if lossy:
                 host.machine.journal.crash(self.random)
+                host.machine.drafts.crash(self.random)
 
     def _kill_keeper(self, host: _Host, later: float, *, power: bool) -> None:
         lossy = power or self.climate.lossy_kills
@@ -317,6 +330,8 @@ class Fleet:
             if not broken:
                 check_end(self)
                 self.firings.check_end(self)
+                if self.putters is not None:
+                    self.putters.check_end(self.store)
         except StarAgentError as error:
             self.referee.breaks("cores raise nothing", str(error))
 
@@ -381,4 +396,5 @@ def simulate(
         later_turns=fleet.plans.later,
         fired=fleet.firings.fired,
         firings_ran=fleet.firings.ran,
+        placed=0 if fleet.putters is None else fleet.putters.placed,
     )

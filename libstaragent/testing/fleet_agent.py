@@ -15,7 +15,18 @@ from libstaragent.errors import StarAgentError
 from libstaragent.jobs.journal import Done, Fired, Kept, Record, Removed, Rested
 from libstaragent.model.result import Output, encode_records
 from libstaragent.roles.agent import AgentCore
-from libstaragent.roles.agent_effects import Effect, Follow, Persist, ReadSpool, ToKeeper, Verifier
+from libstaragent.roles.agent_effects import (
+    CheckDraft,
+    DropDraft,
+    Effect,
+    Follow,
+    OpenDraft,
+    Persist,
+    ReadSpool,
+    ToKeeper,
+    Verifier,
+    WriteDraft,
+)
 from libstaragent.security.authority import terminal_state
 from libstaragent.testing.clock import ManualClock
 from libstaragent.testing.disk import sync_time
@@ -92,6 +103,8 @@ class AgentProcess(SimProcess):
             handed_max=places,
             boot=f"boot {machine.boots}",
         )
+        for job in [job for job in machine.drafts.files if job not in self.core.open]:
+            machine.drafts.drop(job)
         self.later(0.001, self._meet_keeper)
         self.later(random.random() * 0.3, self._connect)
         self.later(TICK, self._tick)
@@ -245,6 +258,10 @@ class AgentProcess(SimProcess):
             self.later(0.001, self._spool_read, effect.job)
         elif isinstance(effect, Follow):
             self._follow(effect)
+        elif isinstance(effect, DropDraft):
+            self._machine.drafts.drop(effect.job)
+        elif isinstance(effect, OpenDraft | WriteDraft | CheckDraft):
+            self.later(0.002, self._draft, effect)
 
     def _persisted(self, token: int, failure: int | None, length: int, record: Record | None = None) -> None:
         if failure is None:
@@ -258,6 +275,21 @@ class AgentProcess(SimProcess):
         file = self._machine.spools.files.get(job)
         output = None if file is None else Output(encode_records([(1, file.output)]))
         self.core.spool_read(job, output, now=self.clock.now)
+        self._pump()
+
+    def _draft(self, effect: OpenDraft | WriteDraft | CheckDraft) -> None:
+        job, drafts, pulls, now = effect.job, self._machine.drafts, self.core.pulls, self.clock.now
+        errno = self._machine.health.errno
+        if job not in pulls:
+            return
+        if isinstance(effect, OpenDraft):
+            pulls.opened(job, 0 if errno else drafts.open(job, effect.size), errno, now=now)
+        elif isinstance(effect, WriteDraft):
+            if not errno:
+                drafts.write(job, effect.offset, effect.data)
+            pulls.written(job, errno, now=now)
+        else:
+            pulls.checked(job, b"" if errno else drafts.digest(job), errno, now=now)
         self._pump()
 
     def _follow(self, effect: Follow) -> None:

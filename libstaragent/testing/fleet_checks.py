@@ -41,6 +41,8 @@ def leftovers(fleet: Fleet) -> list[str]:
             continue
         if host.agent is not None and host.agent.core.open:
             held.append(f"agent {host.machine.name}: {sorted(host.agent.core.open)}")
+        if host.machine.drafts.files:
+            held.append(f"drafts of {host.machine.name}: {sorted(host.machine.drafts.files)}")
         if host.machine.spools.files:
             held.append(f"keeper {host.machine.name}: {sorted(host.machine.spools.files)}")
     return held

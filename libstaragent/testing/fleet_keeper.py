@@ -20,7 +20,7 @@ from libstaragent.roles import keeper_effects as act
 from libstaragent.roles.keeper import KeeperCore
 from libstaragent.roles.keeper_summary import Usage
 from libstaragent.testing.clock import ManualClock
-from libstaragent.testing.disk import DiskHealth, JournalDisk, SpoolDisk, sync_time
+from libstaragent.testing.disk import DiskHealth, DraftDisk, JournalDisk, SpoolDisk, sync_time
 from libstaragent.testing.process import SimProcess
 from libstaragent.testing.referee import RealRun, Referee
 
@@ -28,6 +28,8 @@ from libstaragent.testing.referee import RealRun, Referee
 # expires in ms, whose text it prints: "own" or "same" on all hosts), and of a firing the schedule's name.
 _RUNTIME, _STATUS, _OUTPUT, _STUBBORN, _EXPIRES, _TEXT = 1, 2, 3, 4, 5, 6
 _SIGTERM, _SIGKILL = 15, 9
+# A put is let in before it expires, and may be pulled for longer than that.
+_NEVER_EXPIRES = 1 << 53
 
 
 def _text(whose: str, size: int) -> bytes:
@@ -38,10 +40,14 @@ def _text(whose: str, size: int) -> bytes:
 class Command:
     """A child: waiting at its gate until `run` is there, gone when `over`."""
 
-    __slots__ = ("argv", "keeper", "over", "run", "user")
+    __slots__ = ("argv", "draft", "keeper", "over", "run", "user")
 
-    def __init__(self, keeper: KeeperProcess, argv: tuple[str, ...], user: str | None) -> None:
+    def __init__(
+        self, keeper: KeeperProcess, argv: tuple[str, ...], user: str | None, draft: bytes | None = None
+    ) -> None:
         self.keeper = keeper
+        # What it is to place; None for a command.
+        self.draft = draft
         self.argv = argv
         self.user = user
         self.run: RealRun | None = None
@@ -64,6 +70,9 @@ class Machine:
         self.health = DiskHealth()
         self.journal = JournalDisk(compact)
         self.spools = SpoolDisk()
+        self.drafts = DraftDisk()
+        # Hears of each file that takes its name.
+        self.on_placed: Callable[[str, str, bytes], None] = lambda job, agent, content: None
         self.commands: dict[str, Command] = {}
 
 
@@ -147,7 +156,8 @@ class KeeperProcess(SimProcess):
 
     def _fork(self, effect: act.Fork) -> None:
         self._pids += 1
-        self._machine.commands[effect.job] = Command(self, effect.spec.argv, effect.spec.user)
+        draft = None if effect.spec.task is None else self._machine.drafts.files.get(effect.job, b"")
+        self._machine.commands[effect.job] = Command(self, effect.spec.argv, effect.spec.user, draft)
         self._answer(0.002, self._forked, effect.job, self._pids)
 
     def _forked(self, job: str, pid: int) -> list[act.Effect]:
@@ -169,6 +179,10 @@ class KeeperProcess(SimProcess):
         job = effect.job
         command = self._machine.commands[job]
         self._referee.note(self._machine.name, f"command of {job} starts")
+        if command.draft is not None:
+            command.run = self._referee.started(job, self._machine.name, _NEVER_EXPIRES)
+            self.clock.call_later(0.005 + self._random.random() * 0.5, self._ends, job, command, None)
+            return
         command.run = self._referee.started(
             job,
             self._machine.name,
@@ -198,10 +212,13 @@ class KeeperProcess(SimProcess):
         command.over = True
         if self._machine.commands.get(job) is command:
             del self._machine.commands[job]
-        status = int(command.argv[_STATUS]) << 8 if signal is None else signal
+        own = 0 if command.draft is not None else int(command.argv[_STATUS])
+        status = own << 8 if signal is None else signal
+        if command.draft is not None and command.run is not None and signal is None:
+            self._machine.on_placed(job, self._machine.name, command.draft)
         if command.run is not None:
             command.run.ended = True
-            command.run.exit_status = int(command.argv[_STATUS]) if signal is None else None
+            command.run.exit_status = own if signal is None else None
             self._referee.note(self._machine.name, f"command of {job} ends with {status}")
         keeper = command.keeper
         if keeper.alive:
@@ -218,7 +235,7 @@ class KeeperProcess(SimProcess):
             return
         if effect.how == "kill":
             self.clock.call_later(0.002, self._ends, effect.job, command, _SIGKILL)
-        elif command.argv[_STUBBORN] == "0":
+        elif command.draft is not None or command.argv[_STUBBORN] == "0":
             self.clock.call_later(0.01 + self._random.random() * 0.2, self._ends, effect.job, command, _SIGTERM)
 
     def _census(self, effect: act.Census) -> None:

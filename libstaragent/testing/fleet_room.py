@@ -55,9 +55,11 @@ class RoomProcess(SimProcess):
         boot: str,
         *,
         turn: float,
+        wanted: Callable[[t.WantPiece, Callable[[t.BlobPiece], None]], None] | None = None,
     ) -> None:
         super().__init__(clock)
         self._turn = turn
+        self._wanted = wanted
         self._scheduled = False
         self._bus = bus
         self._referee = referee
@@ -108,6 +110,15 @@ class RoomProcess(SimProcess):
         delivery.acknowledge()
         self._drain()
 
+    def carry(self, wanted: Callable[[t.WantPiece, Callable[[t.BlobPiece], None]], None]) -> None:
+        """Ask here for the pieces of files."""
+        self._wanted = wanted
+
+    def _came(self, piece: t.BlobPiece) -> None:
+        if self.alive:
+            self.core.files.came(piece)
+            self._drain()
+
     def _tick(self) -> None:
         self.later(TICK, self._tick)
         self.core.tick(now=self.clock.now, now_ms=self.clock.now_ms)
@@ -131,6 +142,9 @@ class RoomProcess(SimProcess):
                 taken[chunk.agent, chunk.job] = taken.get((chunk.agent, chunk.job), 0) + len(chunk.data)
         for (agent, job), count in taken.items():
             core.grant(agent, job, count)
+        wanted, core.files.wanted = core.files.wanted, []
+        for want in wanted if self._wanted is not None else ():
+            self._wanted(want, self._came)  # type: ignore[misc]
         reports = core.take_reports()
         for report in reports:
             if isinstance(report, t.HostDown) and report.code not in (*_HONEST_ENDS, codes.CONNECTION_LOST.code):

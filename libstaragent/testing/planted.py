@@ -1,4 +1,4 @@
-"""What an entry of the tables of planted bugs is (`bugs`, `schedule_bugs`)."""
+"""What an entry of the tables of planted bugs is (`bugs`, `host_bugs`, `schedule_bugs`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ("PlantedBug",)
 
 from dataclasses import dataclass
 
-from libstaragent.testing.fleet import Cores
+from libstaragent.testing.cores import Cores
 
 
 @dataclass(frozen=True, slots=True)

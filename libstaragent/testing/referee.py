@@ -114,7 +114,8 @@ class Referee:
             self.said_not_to_run[key] = what
         elif result.ran == "yes" and run is None:
             self.breaks("what is said to run has run", what)
-        if result.state in _REAL_ENDS:
+        # A file that did not come in time ran nothing.
+        if result.state in _REAL_ENDS and (result.state != "timeout" or result.ran == "yes"):
             if run is None or not run.ended:
                 self.breaks("what is said to have ended has ended", what)
             elif result.state in ("ok", "exit_nonzero") and run.exit_status != result.exit_status:

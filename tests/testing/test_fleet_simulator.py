@@ -50,6 +50,7 @@ def test_the_faults_really_happen_and_the_fleet_really_works(outcomes: list[Outc
     assert sum(outcome.ran for outcome in outcomes) > 5 * SEEDS
     assert sum(outcome.turns for outcome in outcomes) > SEEDS
     assert sum(outcome.later_turns for outcome in outcomes) > SEEDS / 2
+    assert sum(outcome.placed for outcome in outcomes) > SEEDS / 4
     assert sum(outcome.fired for outcome in outcomes) > sum(outcome.firings_ran for outcome in outcomes) > 2 * SEEDS
 
 
