@@ -42,19 +42,27 @@ class Ledger:
         self._end = 0
         self._waiting: list[bytes] = []
 
-    def restore(self, spool_dir: str) -> None:
-        """After a loss of power: bring the spools to what was promised. Call it before they are read, once."""
+    def restore(self, spool_dir: str) -> dict[str, Kept]:
+        """After a loss of power: bring the spools to what was promised. Call it before they are read, once.
+
+        Returns those whose spools could not be: they have begun all the same, and must not begin again. Raises OSError
+        where there is a ledger and it cannot be read: nobody can say then what has begun.
+        """
         try:
             with open(self._path, "rb") as file:
                 boot, jobs = read_ledger(file.read())
-        except OSError:
-            return
+        except FileNotFoundError:
+            return {}
+        lost: dict[str, Kept] = {}
         if boot and boot == self._boot:
-            return
+            return lost
         for job, kept in jobs.items():
             if is_job_id(job):
-                with contextlib.suppress(OSError):
+                try:
                     _restore(os.path.join(spool_dir, job), kept)
+                except OSError:
+                    lost[job] = kept
+        return lost
 
     def add(self, kind: str, job: str, value: dict[str, object], **more: object) -> None:
         """Put an entry into the next commit: `encode_entry` says what it holds."""

@@ -484,9 +484,11 @@ class KeeperShell:
 
     def recover(self) -> None:
         """Take over every spool that a keeper before left behind."""
-        self._ledger.restore(self._spool_dir)
+        lost = self._ledger.restore(self._spool_dir)
+        for name, kept in lost.items():
+            self.perform(self.core.on_found(name, WHOLE, kept.started or {}, kept.finished, time.monotonic()))
         for name in sorted(os.listdir(self._spool_dir)):
-            if not is_job_id(name):
+            if not is_job_id(name) or name in lost:
                 continue
             try:
                 with SpoolReader(self._path(name)) as spool:

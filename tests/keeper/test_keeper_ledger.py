@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentd.keeper.ledger import Ledger
 from libstaragent.jobs.ledger import decode_entries, encode_entry, read_ledger
 
 
@@ -73,6 +74,29 @@ def test_a_command_that_ran_when_the_power_went_may_have_run_and_does_not_run_ag
     assert (end["state"], end["ran"]) == ("interrupted", "maybe")
     assert second.link.run(job, command)["state"] == "interrupted"
     assert marker.read_text() == "ran\n"
+
+
+def test_what_had_begun_is_known_though_its_spool_cannot_be_made_anew(start_keeper, new_job):
+    first = start_keeper()
+    job = new_job()
+    first.link.run(job, ["true"])
+    first.kill()
+    lose_power(first.state)
+    spool = Path(first.spool(job))
+    spool.unlink()
+    spool.mkdir()
+    # An agent that does not find it here starts it again.
+    assert job in start_keeper().link.hello()
+
+
+def test_a_ledger_that_cannot_be_read_lets_no_keeper_begin(start_keeper, new_job):
+    first = start_keeper()
+    first.link.run(new_job(), ["true"])
+    first.kill()
+    (first.state / "ledger").unlink()
+    (first.state / "ledger").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        Ledger(str(first.state), "boot", lambda job: True).restore(str(first.state / "spool"))
 
 
 def test_a_ledger_that_is_full_is_written_anew_with_what_still_counts(start_keeper, new_job):
