@@ -7,7 +7,7 @@ error is raised here.
 
 from __future__ import annotations
 
-__all__ = ("Ready", "end", "initialise", "last_words", "log_file", "running_here", "start")
+__all__ = ("Ready", "end", "initialise", "last_words", "log_file", "log_size", "running_here", "start")
 
 import os
 import re
@@ -67,7 +67,7 @@ def start(state: Path, *, listen: str, room_listen: str) -> tuple[subprocess.Pop
     :raises StarAgentError: it does not; STATE_IN_USE if one runs on `state` already.
     """
     log = log_file(state)
-    before = log.stat().st_size if log.exists() else 0
+    before = log_size(state)
     with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as errors:
         child = subprocess.Popen(
             [
@@ -108,6 +108,14 @@ def end(child: subprocess.Popen[bytes]) -> int:
     if child.stdout is not None:
         child.stdout.close()
     return status
+
+
+def log_size(state: Path) -> int:
+    """Bytes of the log that were written until now."""
+    try:
+        return log_file(state).stat().st_size
+    except OSError:
+        return 0
 
 
 def last_words(state: Path, *, since: int = 0) -> str:

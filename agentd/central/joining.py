@@ -141,7 +141,9 @@ class Joining:
 
 def _check(request: Enrolment) -> None:
     if not is_host_name(request.name):
-        raise codes.REQUEST_MALFORMED.error("name is not a host's name")
+        raise codes.REQUEST_MALFORMED.error(
+            "name is not a host's name: ASCII letters, digits and ._-, the first no sign"
+        )
     sizes = [len(key) + len(value) for key, value in request.facts.items()]
     if len(sizes) > MAX_FACTS or max(sizes, default=0) > MAX_FACT_BYTES or any(" " in key for key in request.facts):
         raise codes.REQUEST_MALFORMED.error("facts are too many, too long, or have a space in a name")

@@ -40,7 +40,7 @@ def run_join(arguments: list[str]) -> int:
         name = options.name or facts.hostname()
         identity = host.join(
             Path(options.state),
-            options.address,
+            options.address.removeprefix("https://").rstrip("/"),  # as `opsconsole up` prints the API, too
             pin=options.pin.lower(),
             token=token,
             name=name,

@@ -59,7 +59,8 @@ def _is_code(text: str) -> bool:
 def _detail_of(code: Code, message: str) -> str:
     """What is particular: `message` without the catalogue's words, which the local code brings itself."""
     for known in (code.code, code.sentence):
-        message = message.removeprefix(known).lstrip(": ")
+        # Only what joins them: a detail may begin with colons, as an IPv6 network does.
+        message = message.removeprefix(known).removeprefix(":").removeprefix(" ")
     return message
 
 

@@ -60,7 +60,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 def context_path(given: Path | None = None) -> Path:
     """The file that says where the fleet is."""
     if given is not None:
-        return given
+        return Path(given)  # a str too, from those who have no type checker
     if os.environ.get(CONTEXT_VARIABLE):
         return Path(os.environ[CONTEXT_VARIABLE])
     import platformdirs  # late: a path that was given needs none

@@ -50,7 +50,7 @@ from libstaragent.client.known_hosts import KnownHosts, known_hosts_path
 from libstaragent.client.plans import in_order, plan_for
 from libstaragent.client.schedules import FleetSchedules
 from libstaragent.client.session import Login, session_path
-from libstaragent.client.submission import BACKGROUND, FOREGROUND, Signer, check_meant, shell_argv
+from libstaragent.client.submission import BACKGROUND, FOREGROUND, Signer, argv_of, check_meant
 from libstaragent.client.transport import READ_SECONDS, Transport
 from libstaragent.errors import StarAgentError
 from libstaragent.model.api import (
@@ -377,7 +377,7 @@ class Fleet(FleetSchedules, FleetFiles):
         """The act of running a command; see `run`."""
         pace = BACKGROUND if background else FOREGROUND
         return Exec(
-            argv=shell_argv(" ".join(argv)) if shell else tuple(argv),
+            argv=argv_of(argv, shell=shell),
             shell=shell,
             user=user,
             cwd=cwd,

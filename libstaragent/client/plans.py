@@ -86,7 +86,7 @@ def plan_progress(view: JobView) -> str:
     if plan is None or not view.held or view.finished_ms is not None:
         return ""
     ends = plan.waves or (view.targets,)
-    text = f"wave {view.wave} of {len(ends)}, {view.held} held back"
+    text = f"{view.held} held back" if len(ends) == 1 else f"wave {view.wave} of {len(ends)}, {view.held} held back"
     if view.paused:
         return text + ", paused"
     if view.waits == "resume":

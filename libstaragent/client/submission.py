@@ -6,7 +6,7 @@ in the envelope, more are a Merkle root there and travel beside it; a default st
 
 from __future__ import annotations
 
-__all__ = ("BACKGROUND", "FOREGROUND", "Pace", "Signer", "check_meant", "shell_argv", "unsigned")
+__all__ = ("BACKGROUND", "FOREGROUND", "Pace", "Signer", "argv_of", "check_meant", "unsigned")
 
 from collections.abc import Sequence
 
@@ -149,9 +149,16 @@ def unsigned(
     )
 
 
-def shell_argv(text: str) -> tuple[str, ...]:
-    """The argv of a line for the shell."""
-    return ("/bin/sh", "-c", text)
+def argv_of(words: Sequence[str], *, shell: bool) -> tuple[str, ...]:
+    """What a host is to run: the words, or with `shell` a line for /bin/sh of them.
+
+    :raises UsageError: one text where words are wanted, which would be run letter by letter.
+    """
+    if shell:
+        return ("/bin/sh", "-c", words if isinstance(words, str) else " ".join(words))
+    if isinstance(words, str):
+        raise codes.COMMAND_LINE.error(f"{words!r} is one text: give a list of words, or shell=True")
+    return tuple(words)
 
 
 def check_meant(expression: str, members: Sequence[Member], roster: Roster) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 __all__ = ("Bearer", "Transport", "coded")
 
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypeVar, cast
@@ -236,6 +237,8 @@ def _of_network(error: Exception) -> StarAgentError:
             if is_clock_failure(cause):
                 return codes.CLOCKS_APART.error(f"by it, central's certificate is not of now: {cause.verify_message}")
             return codes.CENTRAL_CERTIFICATE.error(cause.verify_message)
+        if isinstance(cause, socket.gaierror) and isinstance(error, httpx.RequestError):
+            return codes.CENTRAL_UNREACHABLE.error(f"{error.request.url.host}: {cause.strerror}")
         if isinstance(cause, OSError) and cause.errno and not isinstance(cause, ssl.SSLError):
             return codes.CENTRAL_UNREACHABLE.error(cause.strerror or str(cause), errno=cause.errno)
     if isinstance(error, (httpx.DecodingError, httpx.TooManyRedirects, httpx.InvalidURL)):

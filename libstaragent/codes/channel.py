@@ -16,8 +16,8 @@ TOKEN_TERMS = Code(
 KEY_MISSING = Code(
     "SA-4180",
     "key_missing",
-    "there is no such key",
-    "Check the name and the path; `opsconsole up` makes the first operator's key.",
+    "there is no such key or token file",
+    "Check the name and the path; `opsconsole up` makes the first operator's key, `opsconsole token` prints a token.",
 )
 REPLACED = Code(
     "SA-4201",
@@ -180,7 +180,7 @@ LOGIN_REFUSED = Code(
     "SA-4373",
     "login_refused",
     "the login's challenge was not answered by an operator of this fleet",
-    "Ask for a new challenge and sign it with the key that is in the roster.",
+    "Name and key must be the roster's: an admin adds what `opsconsole operator key NAME` prints. Else ask anew.",
 )
 BEARER_UNKNOWN = Code(
     "SA-4374",
@@ -191,8 +191,8 @@ BEARER_UNKNOWN = Code(
 KEY_EXPOSED = Code(
     "SA-4380",
     "key_exposed",
-    "the key file can be read or changed by others, or belongs to another user",
-    "Run `chmod 600` on it as its owner, and consider whether the key has been seen.",
+    "the file of a key or token can be read or changed by others, or belongs to another user",
+    "Run `chmod 600` on it as its owner, and consider whether the secret has been seen.",
 )
 IDENTITY_SUPERSEDED = Code(
     "SA-4385",

@@ -83,7 +83,7 @@ SCHEDULE_WHEN = Code(
 HOST_UNKNOWN = Code(
     "SA-1101",
     "host_unknown",
-    "a named host is not enrolled in this fleet",
+    "a named host is not enrolled in this fleet, or is no target of the job",
     "Check the spelling with `opsconsole hosts`; nothing was sent to anyone.",
 )
 NO_TARGET = Code(
@@ -205,7 +205,7 @@ CENTRAL_FAILED = Code(
 CONTROL_PLANE_FAILED = Code(
     "SA-1703",
     "control_plane_failed",
-    "the control plane could not be started",
+    "the control plane could not be started, or ended by itself",
     "Its own words stand in the detail; its log is in the state directory.",
     scope="fleet",
 )

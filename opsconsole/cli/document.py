@@ -27,7 +27,7 @@ def cli_document() -> str:
     for name, parser, help_ in _leaves(build_parser(), "opsconsole"):
         parts.append(f"\n## {name}\n\n{help_}\n\n")
         rows = [
-            (_shape(action), action.help or "")
+            (_shape(action), (action.help or "").replace("%%", "%"))
             for action in parser._actions
             if not isinstance(action, argparse._SubParsersAction | argparse._HelpAction)
         ]
@@ -56,6 +56,8 @@ def _shape(action: argparse.Action) -> str:
     if not action.option_strings:
         return f"[{value}]" if action.nargs in ("?", "*") else value
     names = ", ".join(action.option_strings)
+    if action.nargs == "?" and action.choices is not None:
+        return f"{names}[={'|'.join(map(str, action.choices))}]"
     return names if action.nargs == 0 else f"{names} {value}"
 
 

@@ -45,7 +45,7 @@ def describe(error: StarAgentError) -> str:
     text = f"{error.code.code} {error.code.symbol}: {error.code.sentence}"
     if error.detail:
         text += f": {error.detail}"
-    if error.errno is not None:
+    if error.errno:  # 0 is what a host says where its system had no objection
         text += f" (errno {error.errno})"
     text += f"\n  → {error.code.remedy}"
     return "\n".join(safe(line) for line in text.split("\n"))

@@ -76,6 +76,8 @@ def _plain(group: Group) -> str:
 
 def _plain_diff(found: GroupDiff) -> str:
     text = _heading(found.group) + "".join(f"{safe(line)}\n" for line in found.lines)
+    if not found.lines and found.group.first.output.head:
+        text += "[the same output]\n"
     if found.skipped:
         text += "[not compared: there are too many or too large differences]\n"
     elif found.cut:

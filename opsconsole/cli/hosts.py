@@ -14,6 +14,7 @@ from argparse import Namespace
 
 # As `libstaragent.security.clock.MAX_SKEW_MS`, of which a message's way is no part.
 CLOCK_MARKED_MS = 30_000
+_VERBS = ("resolve", "revoke")
 
 
 def run(options: Namespace) -> int:
@@ -24,6 +25,9 @@ def run(options: Namespace) -> int:
 
 
 async def _run(options: Namespace) -> int:
+    from libstaragent import codes
+    from libstaragent.errors import NotFound
+    from opsconsole.cli.failure import usage
     from opsconsole.cli.lines_json import json_line
     from opsconsole.cli.table import age, table
     from opsconsole.config import fleet_of
@@ -32,7 +36,12 @@ async def _run(options: Namespace) -> int:
     if len(words) > 1:
         return await _act(words, options)
     async with fleet_of(options) as fleet:
-        hosts = await fleet.hosts(words[0] if words else None)
+        try:
+            hosts = await fleet.hosts(words[0] if words else None)
+        except NotFound as error:
+            if error.code is codes.HOST_UNKNOWN and words[0] in _VERBS:
+                raise usage(f"{words[0]} needs a host's name after it; no host is called {words[0]}") from error
+            raise
     if options.json:
         sys.stdout.write("".join(json_line("host", host) for host in hosts))
         return 0

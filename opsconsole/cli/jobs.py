@@ -4,7 +4,7 @@ stopping it.
 
 from __future__ import annotations
 
-__all__ = ("run",)
+__all__ = ("run", "shortened")
 
 import sys
 import time
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from libstaragent.client.fleet import Fleet
+    from libstaragent.client.job import Job
     from libstaragent.model.api import JobView, TargetView
 
 # Codes of a command line are short; more of it is in --json.
@@ -50,7 +51,7 @@ async def _list(fleet: Fleet, options: Namespace) -> int:
             _state(job),
             " ".join(f"{count} {state}" for state, count in job.counts.items() if count),
             job.expression,
-            job.command if len(job.command) <= LONGEST_COMMAND else job.command[:LONGEST_COMMAND] + "…",
+            shortened(job.command),
         )
         for job in jobs
     ]
@@ -92,11 +93,12 @@ async def _show(fleet: Fleet, options: Namespace) -> int:
         ("command", view.command),
         ("targets", view.expression),
         ("operator", f"{view.operator}{f' from {view.source}' if view.source else ''}"),
+        ("schedule", view.schedule),
         ("submitted", f"{_moment(view.submitted_ms)}, {ended}{', cancelled' if view.cancelled else ''}"),
         ("plan", plan_progress(view)),
         ("summary", summary(view.counts, [target for target in targets if not target.amendment])),
     ):
-        if text or name != "plan":
+        if text or name not in ("schedule", "plan"):
             sys.stdout.write(f"{name + ':':<11}{safe(text)}\n")
     rows = [
         (
@@ -118,6 +120,7 @@ async def _output(fleet: Fleet, options: Namespace) -> int:
     from libstaragent import codes
     from libstaragent.client.output import output_pieces
     from libstaragent.model.api import OutputView
+    from libstaragent.model.result import TERMINAL
     from opsconsole.cli.failure import narrate, usage
     from opsconsole.cli.gathering import check_gathering, gathers, show_gathered
     from opsconsole.cli.watchers import watcher_for
@@ -147,12 +150,31 @@ async def _output(fleet: Fleet, options: Namespace) -> int:
     outputs = {target.host: target.output for target in targets if isinstance(target.output, OutputView)}
     gone = sum(target.output_pruned for target in targets)
     if gone:
-        narrate(f"{codes.OUTPUT_PRUNED.code}: the outputs of {gone} targets are not kept any longer")
+        if await _is_reduced(job):
+            narrate(f"the outputs were reduced, and stayed on the hosts: opsconsole jobs reduced {job.id}")
+        else:
+            narrate(f"{codes.OUTPUT_PRUNED.code}: the outputs of {gone} targets are not kept any longer")
+    elif (view := job.submitted).finished_ms is None:
+        left = sum(count for state, count in view.counts.items() if state not in TERMINAL)
+        narrate(f"{left} of {view.targets} targets have not ended; what they print is here when they have")
     watcher = watcher_for(options, job.id, list(outputs))
     for host, stored in sorted(outputs.items()):
         watcher.pieces(host, output_pieces(stored))
         watcher.end(host)
     return 0
+
+
+async def _is_reduced(job: Job) -> bool:
+    from libstaragent import codes
+    from libstaragent.errors import StarAgentError
+
+    try:
+        await job.reduced()
+    except StarAgentError as error:
+        if error.code is not codes.NOT_REDUCED:
+            raise
+        return False
+    return True
 
 
 async def _reduced(fleet: Fleet, options: Namespace) -> int:
@@ -197,6 +219,11 @@ _VERBS = {
     "pause": _pause,
     "resume": _pause,
 }
+
+
+def shortened(command: str) -> str:
+    """A command for a column of a table."""
+    return command if len(command) <= LONGEST_COMMAND else command[:LONGEST_COMMAND] + "…"
 
 
 def _state(job: JobView) -> str:

@@ -87,8 +87,8 @@ def confirmed(options: Namespace, count: int, *, above: int) -> bool:
     if count <= _above(above):
         return True
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise codes.COUNT_UNCONFIRMED.error(f"{options.targets} means {count} hosts; --yes={count} confirms them")
-    sys.stderr.write(f"{options.targets} means {count} hosts; type {count} to go on: ")
+        raise codes.COUNT_UNCONFIRMED.error(f"{options.targets} means {_number(count)}; --yes={count} confirms that")
+    sys.stderr.write(f"{options.targets} means {_number(count)}; type {count} to go on: ")
     sys.stderr.flush()
     return sys.stdin.readline().strip() == str(count)
 
@@ -133,7 +133,7 @@ async def preview(
     lines += [(f"wave {number}", f"{_number(len(wave))}: {_folded(wave)}") for number, wave in enumerate(waves, 1)]
     if plan is not None:
         lines.append(("plan", _terms(plan)))
-    lines.append(("rule", refusal or rule or "none is needed"))
+    lines.append(("refused", refusal) if refusal else ("rule", rule or "none is needed"))
     sys.stdout.write("".join(f"{name + ':':<11}{safe(text)}\n" for name, text in lines))
 
 
@@ -182,7 +182,7 @@ def _above(context: int) -> int:
     if not text:
         return context
     if not (text.isascii() and text.isdigit()):
-        raise usage(f"{CONFIRM_VARIABLE} is not a number")
+        raise usage(f"{CONFIRM_VARIABLE} is {text!r}, not a number of hosts")
     return int(text)
 
 

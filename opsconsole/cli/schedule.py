@@ -71,6 +71,7 @@ async def _add(fleet: Fleet, options: Namespace) -> int:
 
 
 async def _list(fleet: Fleet, options: Namespace) -> int:
+    from opsconsole.cli.jobs import shortened
     from opsconsole.cli.lines_json import json_line
     from opsconsole.cli.table import table
 
@@ -87,7 +88,7 @@ async def _list(fleet: Fleet, options: Namespace) -> int:
             "-" if view.last is None else _clock(view.last.submitted_ms),
             "-" if view.last is None else _counts(view.last.counts),
             _counts(view.hosts),
-            view.command,
+            shortened(_command(view)),
         )
         for view in found
     ]
@@ -107,7 +108,7 @@ async def _show(fleet: Fleet, options: Namespace) -> int:
     last = "none" if view.last is None else f"job {view.last.id}: {_counts(view.last.counts)}"
     for name, text in (
         ("schedule", f"{view.name} ({view.id})"),
-        ("command", view.command),
+        ("command", _command(view)),
         ("targets", view.expression),
         ("operator", view.operator),
         ("when", f"{_when(view)}, until {_clock(view.until_ms)}{'' if view.live else ', over'}"),
@@ -140,6 +141,8 @@ async def _told(fleet: Fleet, job: Job, options: Namespace) -> int:
 
     from libstaragent.jobs.states import exit_status
     from opsconsole.cli.lines_json import json_line
+    from opsconsole.cli.summary import summary
+    from opsconsole.cli.watchers import explain_each
 
     with anyio.move_on_after(AWAITED_SECONDS):
         await job.result()
@@ -148,10 +151,17 @@ async def _told(fleet: Fleet, job: Job, options: Namespace) -> int:
         sys.stdout.write(json_line("job", view))
     else:
         sys.stdout.write(f"{view.id}\n")
-        narrate(f"{view.targets} hosts: {_counts(view.counts)}")
+        targets = await job.targets()
+        explain_each(targets)
+        narrate(summary(view.counts, targets))
         if view.finished_ms is None:
             narrate("those that are away have until the job expires; see: opsconsole jobs show " + view.id)
     return exit_status(view.counts) if view.finished_ms is not None else 0
+
+
+def _command(view: ScheduleView) -> str:
+    """The command alone; which schedule it is stands beside it."""
+    return view.command.removeprefix(f"schedule {view.name}: ")
 
 
 def _when(view: ScheduleView) -> str:

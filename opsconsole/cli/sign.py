@@ -1,4 +1,4 @@
-"""`opsconsole sign exec | put | fetch | cancel | token`: the signed act as JSON, to be sent by other means.
+"""`opsconsole sign exec | put | fetch | cancel | pause | resume | token`: the signed act as JSON, for other senders.
 
 For up to 16 hosts it is the bare envelope; for more, the envelope with the hosts under its Merkle root. What was signed
 runs when it is sent, until it expires: `--ttl` says for how long.
@@ -68,9 +68,12 @@ async def _fetch(fleet: Fleet, options: Namespace) -> tuple[str, JobSubmission]:
 
 async def _signed(fleet: Fleet, options: Namespace, act: HostAct) -> tuple[str, JobSubmission]:
     from libstaragent.client.plans import in_order
-    from opsconsole.cli.reach import plan_of
+    from opsconsole.cli.failure import usage
+    from opsconsole.cli.reach import confirmed, plan_of
 
     members = await fleet.resolve(options.targets)
+    if not confirmed(options, len(members), above=fleet.context.confirm_above):
+        raise usage("nothing was signed")
     plan = plan_of(options, len(members))
     if plan is not None:
         members = in_order(members)
@@ -86,10 +89,11 @@ async def _signed(fleet: Fleet, options: Namespace, act: HostAct) -> tuple[str, 
     )
 
 
-async def _cancel(fleet: Fleet, options: Namespace) -> tuple[str, JobSubmission]:
-    from libstaragent.security.acts import Cancel
+async def _about_job(fleet: Fleet, options: Namespace) -> tuple[str, JobSubmission]:
+    from libstaragent.security import acts
 
-    return await fleet.sign(Cancel(options.job), ttl=SIGNED_TTL)
+    act = {"cancel": acts.Cancel, "pause": acts.Pause, "resume": acts.Resume}[options.act]
+    return await fleet.sign(act(options.job), ttl=SIGNED_TTL)
 
 
 async def _token(fleet: Fleet, options: Namespace) -> tuple[str, JobSubmission]:
@@ -98,4 +102,12 @@ async def _token(fleet: Fleet, options: Namespace) -> tuple[str, JobSubmission]:
     return await fleet.sign(terms_of(options), ttl=SIGNED_TTL)
 
 
-_ACTS = {"exec": _exec, "put": _put, "fetch": _fetch, "cancel": _cancel, "token": _token}
+_ACTS = {
+    "exec": _exec,
+    "put": _put,
+    "fetch": _fetch,
+    "cancel": _about_job,
+    "pause": _about_job,
+    "resume": _about_job,
+    "token": _token,
+}

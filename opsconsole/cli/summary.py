@@ -39,7 +39,7 @@ def summary(counts: Mapping[str, int], targets: Iterable[TargetView]) -> str:
 
 def reason(target: TargetView) -> str:
     """Why a target is not ok, in a word or two; empty where its state says it all."""
-    if target.state == "exit_nonzero" and target.exit_status is not None:
+    if target.state == "exit_nonzero" and target.exit_status is not None and not target.code:
         return f"exit status {target.exit_status}"
     if target.signal is not None and target.state == "signalled":
         try:

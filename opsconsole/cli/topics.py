@@ -1,9 +1,10 @@
-"""`opsconsole help TOPIC`: what one reads once, as plain text."""
+"""`opsconsole help TOPIC`: what one reads once, as plain text; `help COMMAND`: what `COMMAND --help` says."""
 
 from __future__ import annotations
 
 __all__ = ("TOPICS", "run")
 
+import argparse
 import sys
 from argparse import Namespace
 
@@ -67,6 +68,17 @@ In a tie the first of 64, 4, 3, 6, 5, 2, 1 counts.
 }
 
 
+def _help_of(command: str) -> int:
+    """What `COMMAND --help` prints, for those who ask the other way round."""
+    from opsconsole.cli.parser import build_parser
+
+    for action in build_parser()._actions:
+        if isinstance(action, argparse._SubParsersAction) and command in action.choices:
+            action.choices[command].print_help(sys.stdout)
+            return 0
+    raise usage(f"there is no topic or command {command!r}; topics are: {', '.join(TOPICS)}")
+
+
 def run(options: Namespace) -> int:
     """Prints the topic, or which there are."""
     if options.topic is None:
@@ -76,6 +88,6 @@ def run(options: Namespace) -> int:
         sys.stdout.write(f"\ntopics: {', '.join(TOPICS)} (opsconsole help TOPIC)\n")
         return 0
     if options.topic not in TOPICS:
-        raise usage(f"there is no topic {options.topic!r}; these are: {', '.join(TOPICS)}")
+        return _help_of(options.topic)
     sys.stdout.write(TOPICS[options.topic])
     return 0

@@ -35,6 +35,7 @@ from opsconsole.founding import fleet_in, found_fleet, sign_first_roster
 # What one types by hand in a first hour; more hosts get a token with its own terms.
 TOKEN_USES = 16
 TOKEN_SECONDS = 3600.0
+LAST_LINE = 300  # characters of the log that are told when it ends by itself
 _WILDCARDS = ("", "0.0.0.0", "::")
 _LOCAL = ("127.0.0.1", "::1", "localhost")
 
@@ -62,6 +63,7 @@ def run(options: Namespace) -> int:
         issued = anyio.run(_first_token, context)
         _tell(options, state=state, file=file, context=context, ready=ready, issued=issued, advertise=advertise)
         if child is None or options.detach:
+            narrate(f"it is process {ready.pid}; this stops it: kill {ready.pid}")
             return 0
         return _foreground(child, state)
     except BaseException:
@@ -186,6 +188,7 @@ def _tell(
 
 def _foreground(child: subprocess.Popen[bytes], state: Path) -> int:
     """Waits for Ctrl-C, SIGTERM or the control plane's own end."""
+    since = control_plane.log_size(state)
     narrate("Ctrl-C stops it")
     told: list[int] = []
 
@@ -202,7 +205,8 @@ def _foreground(child: subprocess.Popen[bytes], state: Path) -> int:
     if told:
         narrate("stopped")
         return 0
-    error = codes.CONTROL_PLANE_FAILED.error(f"it ended with {status}: {control_plane.last_words(state)[-300:]}")
+    last = control_plane.last_words(state, since=since).rpartition("\n")[2]
+    error = codes.CONTROL_PLANE_FAILED.error(f"it ended with {status}{': ' if last else ''}{last[:LAST_LINE]}")
     narrate(f"opsconsole: {describe(error)}")
     return 1
 

@@ -69,13 +69,7 @@ class _LineWatcher:
         self._explain(target)
 
     def _explain(self, target: TargetView) -> None:
-        """Each code once, by its first host: a thousand hosts that are down are one thing to know."""
-        code = codes.by_code(target.code) if target.code else None
-        if code is None or code.code in self._explained:
-            return
-        self._explained.add(code.code)
-        detail = f"{target.host}: {target.detail}" if target.detail else target.host
-        narrate(f"opsconsole: {describe(code.error(detail, errno=target.errno))}")
+        explain_each((target,), self._explained)
 
 
 class _RawWatcher(_LineWatcher):
@@ -98,6 +92,20 @@ class _RawWatcher(_LineWatcher):
 
     def end(self, host: str) -> None:
         self._writer.flush()
+
+
+def explain_each(targets: Iterable[TargetView], explained: set[str] | None = None) -> None:
+    """Each code once, by its first host: a thousand hosts that are down are one thing to know.
+
+    :param explained: those that were told before; new ones are added.
+    """
+    explained = set() if explained is None else explained
+    for target in targets:
+        code = codes.by_code(target.code) if target.code else None
+        if code is not None and code.code not in explained:
+            explained.add(code.code)
+            detail = f"{target.host}: {target.detail}" if target.detail else target.host
+            narrate(f"opsconsole: {describe(code.error(detail, errno=target.errno))}")
 
 
 def _write_now(line: str) -> None:

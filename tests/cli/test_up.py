@@ -127,6 +127,7 @@ def test_detached_it_goes_on_without_us(new_fleet: Any) -> None:
     pid = int(str(done.lines[0]["pid"]))
     try:
         assert done.status == 0
+        assert f"this stops it: kill {pid}" in done.err
         assert new_fleet.run("hosts").status == 0
     finally:
         os.kill(pid, 15)

@@ -117,6 +117,9 @@ RULE = '[[rule]]\nname = "r"\nwho = ["ann"]\n'
 BROKEN = {
     "no TOML": ("[[rule]\n", "line 1, column 7"),
     "an unknown key": (RULE + 'runn = ["uptime"]\n', "line 4, column 1: unknown key 'runn'; did you mean run?"),
+    "an unknown group": ('[groups]\nfront = "web*"\n' + RULE + 'run = ["ls"]\non = "!@frond"\n', "mean @front?"),
+    "an unknown group's group": ('[groups]\nfront = "@back"\n' + RULE + 'run = ["ls"]\n', "line 2, column 1: front"),
+    "a group that leads back to itself": ('[groups]\na = "@b"\nb = "@a"\n' + RULE + 'run = ["ls"]\n', "@b → @a → @b"),
     "an unknown table": ('[[rules]]\nname = "r"\n', "did you mean rule?"),
     "an unknown limit": (RULE + 'run = ["x"]\nlimits = { target = 5 }\n', "line 5, column 12: unknown key 'target'"),
     "a regular expression": (RULE + 'run = ["^uptime$"]\n', "line 4, column 9: run: ^ in '^uptime$': patterns are no"),

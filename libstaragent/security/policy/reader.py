@@ -13,7 +13,8 @@
 
 Not here: what rules mean (`decision`), the cases' run (`cases`), TOML out (`writing`). Rules: pure, and only clients
 load it; a file that has anything in it that is not understood gives no rules at all. What a rule leaves out is filled
-in here, narrow where it allows and wide where it denies, so that the signed rule says all of it.
+in here, narrow where it allows and wide where it denies, so that the signed rule says all of it. One class,
+because each key complains at its own place: that is its length.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from libstaragent import codes
 from libstaragent.errors import StarAgentError
 from libstaragent.model import ids
 from libstaragent.security.policy.cases import Case, HostSeen
+from libstaragent.security.policy.groups import undecidable
 from libstaragent.security.policy.locating import Places, half_character
 from libstaragent.security.policy.model import ANY, OWN_USER, Hours, Limits, Rule, check_labels, check_rules, is_who
 from libstaragent.security.policy.paths import check_path_pattern
@@ -105,6 +107,10 @@ class _Reader:
             if rule.name in names:
                 self.fail(f"there is another rule {rule.name}", "rule", index, "name")
             names.add(rule.name)
+            self.decidable(rule.on, groups, "rule", index, "on")
+        for table, entries in (("groups", groups), ("labels", labels)):
+            for name, text in entries.items():
+                self.decidable(text, groups, table, 0, name)
         try:
             check_rules(rules)
             check_labels(labels)
@@ -378,6 +384,10 @@ class _Reader:
             read(text)
         except StarAgentError as error:
             self.fail(f"{key}: {error.detail}", table, index, key)
+
+    def decidable(self, text: str, groups: Mapping[str, str], table: str, index: int, key: str) -> None:
+        if why := undecidable(text, groups):
+            self.fail(f"{key}: {why}", table, index, key)
 
     def network(self, text: str, index: int) -> None:
         from ipaddress import ip_network

@@ -7,7 +7,7 @@ __all__ = ("add_acting",)
 import argparse
 
 from opsconsole.cli.tree.files import fetch_terms, put_terms
-from opsconsole.cli.tree.planning import plan_options, reach_options
+from opsconsole.cli.tree.planning import confirm_option, plan_options, reach_options
 from opsconsole.cli.tree.shared import (
     Commands,
     command,
@@ -16,6 +16,7 @@ from opsconsole.cli.tree.shared import (
     json_option,
     positive,
     seconds,
+    within_a_day,
 )
 
 _EXIT_STATUSES = """exit status: 0 all ok, 1 some failed, 2 some unreachable or lost, 3 unknown host or no target,
@@ -27,7 +28,7 @@ def _what_to_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shell", metavar="LINE", help="run LINE with /bin/sh instead of ARGV")
     parser.add_argument("--async", dest="background", action="store_true", help="print the job's id and leave")
     parser.add_argument("--timeout", type=seconds, metavar="S", help="seconds it may run (60; with --async 3600)")
-    parser.add_argument("--ttl", type=seconds, metavar="S", help="seconds a host may take to begin (10; 3600)")
+    parser.add_argument("--ttl", type=within_a_day, metavar="S", help="seconds a host may take to begin (10; 3600)")
     parser.add_argument("--stdin", metavar="FILE", help="its input, at most 64 KiB; - is ours")
     parser.add_argument("--user", metavar="U", help="run as this user of the host")
     parser.add_argument("--cwd", metavar="DIR", help="run in this directory of the host")
@@ -70,7 +71,7 @@ def add_acting(commands: Commands) -> None:
         "opsconsole.cli.sign",
         "sign an act and print it, to be sent by other means",
         description="Sign an act and print its JSON, to be sent by other means:\n\n"
-        "  opsconsole sign exec -t web -- uptime |\n"
+        "  opsconsole sign exec -t 'web*' -- uptime |\n"
         "    curl --cacert ca.pem --json @- https://CENTRAL/v1/jobs",
     )
     acts = sign.add_subparsers(metavar="ACT", dest="act", required=True)
@@ -80,11 +81,19 @@ def add_acting(commands: Commands) -> None:
     put_terms(sign_put)
     sign_fetch = acts.add_parser("fetch", help="let hosts read a file (POST /v1/jobs, then `opsconsole fetch --job`)")
     fetch_terms(sign_fetch)
-    sign_cancel = acts.add_parser("cancel", help="stop a job (POST /v1/jobs/JOB/cancel)")
-    sign_cancel.add_argument("job", metavar="JOB")
+    for act in (sign_exec, sign_put, sign_fetch):
+        confirm_option(act)
+    for verb, help_ in (
+        ("cancel", "stop a job"),
+        ("pause", "begin on no further host of a planned job"),
+        ("resume", "go on with a planned job"),
+    ):
+        about_job = acts.add_parser(verb, help=f"{help_} (POST /v1/jobs/JOB/{verb})")
+        about_job.add_argument("job", metavar="JOB")
+        fleet_options(about_job)
     sign_token = acts.add_parser("token", help="let hosts join (POST /v1/tokens)")
     _token_terms(sign_token)
-    for act in (sign_exec, sign_put, sign_fetch, sign_cancel, sign_token):
+    for act in (sign_exec, sign_put, sign_fetch, sign_token):
         fleet_options(act)
 
     token = command(commands, "token", "opsconsole.cli.token", "issue a token with which hosts can join")

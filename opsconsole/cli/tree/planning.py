@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ("plan_options", "reach_options")
+__all__ = ("confirm_option", "plan_options", "reach_options")
 
 import argparse
 
@@ -27,4 +27,9 @@ def plan_options(parser: argparse.ArgumentParser) -> None:
 def reach_options(parser: argparse.ArgumentParser) -> None:
     """Looking at the hosts before, and confirming their number."""
     parser.add_argument("--preview", action="store_true", help="show the hosts and the plan; sign and send nothing")
+    confirm_option(parser)
+
+
+def confirm_option(parser: argparse.ArgumentParser) -> None:
+    """Confirming the number of hosts."""
     parser.add_argument("--yes", type=positive, metavar="COUNT", help="confirm the exact number of hosts")

@@ -60,7 +60,11 @@ def add_ruling(commands: Commands) -> None:
     add.add_argument("name", metavar="NAME")
     add.add_argument("key", metavar="KEY", help="what `opsconsole operator key` printed on the operator's machine")
     add.add_argument(
-        "--role", action="append", default=[], metavar="ROLE", help="admin, operator, read or one that rules name"
+        "--role",
+        action="append",
+        default=[],
+        metavar="ROLE",
+        help="admin, or one that rules name (operator, read)",
     )
     revoke = verbs.add_parser("revoke", help="take an operator out of the roster")
     revoke.add_argument("name", metavar="NAME")

@@ -15,6 +15,7 @@ __all__ = (
     "json_option",
     "positive",
     "seconds",
+    "within_a_day",
 )
 
 import argparse
@@ -90,6 +91,14 @@ def positive(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 1 << 31):
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)
+
+
+def within_a_day(text: str) -> float:
+    """A time of at most the longest life of an envelope (`libstaragent.client.submission.LONGEST_LIFE`)."""
+    value = seconds(text)
+    if value > 86_400:
+        raise argparse.ArgumentTypeError(f"{text!r} seconds are longer than a day, the longest that an act can wait")
+    return value
 
 
 def seconds(text: str) -> float:
