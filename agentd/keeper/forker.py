@@ -27,7 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ("REQUEST_MAX", "Forker", "ForkerGone", "can_fork_for_parent")
+__all__ = ("REQUEST_MAX", "Forker", "ForkerGone", "be_ordinary_to_oom", "can_fork_for_parent")
 
 # More in argv and environment than this is forked by the keeper itself: under a socket's usual buffer (208 KiB).
 REQUEST_MAX = 64 * 1024

@@ -6,7 +6,7 @@ its order, so it waits where something was not sent live.
 
 from __future__ import annotations
 
-__all__ = ("PlanStands", "watcher_for")
+__all__ = ("PlanStands", "explain_each", "watcher_for")
 
 import sys
 from argparse import Namespace
