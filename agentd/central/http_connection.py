@@ -13,7 +13,7 @@ Rules
 - Answers leave in the order of their requests. What is wrong with a later one is not said in the place of an earlier
   one's answer: the connection ends after that.
 - Of a body at most BODY_AHEAD bytes and one read lie here; then the client waits for the application to take them.
-- Answers leave as one write: one TLS record and one system call.
+- Answers leave as one write: one TLS record and one system call. Who does not read them is let go.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ MAX_HEADERS = 100
 HEAD_SECONDS = 10.0
 # A console polls and streams over few connections; idle ones cost 50 KB each.
 KEEP_ALIVE_SECONDS = 75.0
+# A client that takes nothing of its answer for so long is stuck or hostile, and may hold a read of a host, one of few.
+STALL_SECONDS = 60.0
 # Most bodies are smaller and come with their head.
 BODY_AHEAD = 64 * 1024
 # Requests that wait behind the one that is answered. One read holds ten thousand of the shortest, each 2 KB as objects.
@@ -280,11 +282,15 @@ class HttpConnection(asyncio.Protocol):
             self._transport.write(data)
 
     async def drained(self) -> None:
-        """Returns when the client has read enough, or is gone."""
+        """Returns when the client has read enough, or is gone; or has read nothing for STALL_SECONDS, and is let go."""
         while self.write_paused and not self.gone:
             if self._drained is None or self._drained.done():
                 self._drained = self.loop.create_future()
-            await asyncio.shield(self._drained)
+            patience = self.loop.call_later(STALL_SECONDS, self.abort)
+            try:
+                await asyncio.shield(self._drained)
+            finally:
+                patience.cancel()
 
     def read_on(self) -> None:
         """The application wants more of the body."""

@@ -47,6 +47,14 @@ class Echo:
             await self.let_go.wait()
             await send({"type": "http.response.body", "body": b""})
             return
+        if scope["path"] == "/endless":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            while (await receive())["type"] != "http.disconnect":
+                # More than the buffers of both sides hold: it waits in here.
+                await send({"type": "http.response.body", "body": bytes(64 * 1024 * 1024), "more_body": True})
+                await send({"type": "http.response.body", "body": b"more", "more_body": True})
+            self.disconnected.set()
+            return
         if scope["path"] == "/gone":
             while (await receive())["type"] != "http.disconnect":
                 pass
@@ -247,6 +255,15 @@ async def test_what_an_application_does_not_read_is_not_read_from_the_socket() -
             client.send(bytes(BODY_AHEAD))
         await until(lambda: connection._reading is False)
         assert len(connection._exchange._body) < 20 * BODY_AHEAD
+
+
+async def test_a_client_that_does_not_read_its_answer_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_connection, "STALL_SECONDS", 0.01)
+    async with served() as (echo, connections, connect):
+        client = await connect()
+        client.send(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n")
+        await asyncio.wait_for(echo.disconnected.wait(), WITHIN_SECONDS)
+        assert not connections.open
 
 
 async def test_an_application_hears_that_its_client_has_gone_and_its_fault_is_told_with_a_code() -> None:
