@@ -154,6 +154,8 @@ def _fork_on_request(keeper: socket.socket, be: Callable[[memoryview, list[int]]
                 be(view[:length], descriptors)
             finally:
                 os._exit(_EXIT_NOT_BEGUN)
-        keeper.send(_ANSWER.pack(pid if pid > 0 else -(ctypes.get_errno() if whole else EMFILE)))
+        answer = _ANSWER.pack(pid if pid > 0 else -(ctypes.get_errno() if whole else EMFILE))
+        # First, so that the end of a child is the end of its pipes, too.
         for number in descriptors:
             os.close(number)
+        keeper.send(answer)

@@ -119,7 +119,11 @@ class GatedChild:
         """(step, errno or None, detail) of a child that has ended without exec; None where exec succeeded."""
         if self.errors is None:
             return None
-        report = os.read(self.errors, 4096)
+        try:
+            report = os.read(self.errors, 4096)
+        except BlockingIOError:
+            # Who forked it still has its copy of the other end. What the child had to say is written before it ends.
+            report = b""
         os.close(self.errors)
         self.errors = None
         if not report:

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from agentd.keeper.forker import REQUEST_MAX, Forker, can_fork_for_parent
+from agentd.keeper.spawn import GatedChild
 
 pytestmark = pytest.mark.skipif(not can_fork_for_parent(), reason="the keeper forks by itself here")
 
@@ -84,3 +85,12 @@ def test_a_child_that_fails_before_it_can_say_so_is_no_success():
         forker.close()
         os.close(null)
         os.waitpid(forker.pid, 0)
+
+
+def test_a_child_that_has_ended_has_no_more_to_say_though_who_forked_it_still_holds_its_pipe():
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    child = GatedChild(os.getpid(), os.dup(write), read, None, -1, -1)
+    assert child.failure() is None
+    child.abort()
+    os.close(write)
