@@ -5,8 +5,9 @@ A keeper writes some three hundred pages a command, which was most of its CPU (d
 some thirty. It asks the kernel to make its children the keeper's (CLONE_PARENT): the keeper waits for them, is told
 of their end, and reads their raw status, as if it had forked them.
 
-It is forked from the keeper at the first command, keeps nothing open but its socket, and ends when that closes. It
-gets the child's ends of the pipes with each request and closes them at once, so a gate closes with the keeper.
+It is forked from the keeper at the first command, keeps nothing open but its socket, and ends when that closes or no
+command came for a while. It gets the child's ends of the pipes with each request and closes them at once, so a gate
+closes with the keeper.
 
 Not here: what a child does (`spawn`). Rules: whoever cannot use it forks by itself; a request that got no answer
 started nothing, because its child's gate is closed by who asked.
@@ -38,6 +39,10 @@ ANSWER_WITHIN = 10.0
 
 # Of a child that failed before it could say so: never 0, which is a command's success.
 _EXIT_NOT_BEGUN = 127
+# Seconds without a command after which it ends: its 3 MB are worth more to an idle host than the millisecond that the
+# next one takes.
+IDLE_SECONDS = 10
+
 _CLONE_PARENT = 0x8000
 _PR_SET_NAME = 15
 _NAME = b"agentd-forker"
@@ -97,7 +102,8 @@ def _serve(descriptor: int, be: Callable[[memoryview, list[int]], None]) -> None
     """In the new process: fork at each request until the socket closes. Never returns."""
     try:
         _become_small(descriptor)
-        _fork_on_request(socket.socket(fileno=descriptor), be)
+        with contextlib.suppress(BlockingIOError):
+            _fork_on_request(socket.socket(fileno=descriptor), be)
     finally:
         os._exit(0)
 
@@ -140,6 +146,7 @@ def _fork_on_request(keeper: socket.socket, be: Callable[[memoryview, list[int]]
     buffer = bytearray(REQUEST_MAX)
     view = memoryview(buffer)
     room = socket.CMSG_SPACE(DESCRIPTORS_MAX * _DESCRIPTOR.size)
+    keeper.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", IDLE_SECONDS, 0))
     while True:
         length, ancillary, flags, _ = keeper.recvmsg_into([buffer], room, socket.MSG_CMSG_CLOEXEC)
         if not length:

@@ -57,6 +57,16 @@ def test_a_forker_that_is_killed_costs_no_command(keeper, new_job, watch_process
     assert keeper.link.event("finished", running)["state"] == "cancelled"
 
 
+def test_a_forker_ends_when_idle_and_the_next_command_gets_another(start_keeper, new_job, watch_process):
+    keeper = start_keeper(driver="from agentd.keeper import forker\nforker.IDLE_SECONDS = 1")
+    assert keeper.link.run(new_job(), ["true"])["state"] == "ok"
+    (first,) = forkers(keeper)
+    assert watch_process(first).ended()
+    # The one that finds it gone is forked by the keeper itself.
+    assert [keeper.link.run(new_job(), ["true"])["state"] for _ in range(2)] == ["ok", "ok"]
+    assert len(forkers(keeper)) == 1 and forkers(keeper) != [first]
+
+
 def test_a_forker_ends_with_its_keeper_however_that_ends(start_keeper, new_job, watch_process):
     for end in (signal.SIGKILL, signal.SIGTERM):
         keeper = start_keeper()
