@@ -74,9 +74,11 @@ class CentralPlans(CentralResults):
     def _begin(self, job: Job, decision: Decision) -> None:
         """Send what may be sent now, each host within its turn."""
         pacing = job.pacing
-        if pacing is None or not job.open:
-            return
         expires = job.envelope.expires
+        # Past its time none is begun on, whoever has just made room for it: no room would send it, and only what is
+        # held can be told from what may run. The next tick ends it.
+        if pacing is None or not job.open or decision.now_ms >= expires:
+            return
         turn_ms = pacing.plan.turn_ms
         within = min(expires, decision.now_ms + turn_ms) if turn_ms else expires
         assert is_host_act(job.envelope.act)
