@@ -13,7 +13,6 @@ from agentd.central.api.call import Call, Reply
 from agentd.central.history import History
 from agentd.central.schedules import schedule_view
 from agentd.central.service import Central
-from agentd.central.views import job_view
 from libstaragent import codes
 from libstaragent.model.api import ScheduleList, ScheduleView
 from libstaragent.roles.central_schedules import KeptSchedule
@@ -46,5 +45,5 @@ class SchedulesApi:
         last = None
         if last_id is not None:
             job = self._central.job(last_id)
-            last = await asyncio.to_thread(self._history.job_view, last_id) if job is None else job_view(job)
+            last = await asyncio.to_thread(self._history.job_view, last_id) if job is None else self._central.view(job)
         return schedule_view(kept, last, self._central.now_ms(), dict(self._central.hosts.members))
