@@ -46,6 +46,12 @@ SCHEDULE_OVERLAP = Code(
     "the firing before was still running, so this one was passed over; nothing ran",
     "Let it be due less often, or give the command a shorter --timeout.",
 )
+SCHEDULE_DOUBTFUL = Code(
+    "SA-5271",
+    "schedule_doubtful",
+    "the host's journal was damaged, and whether this schedule was paused or removed may be lost with it; nothing ran",
+    "If it is still wanted: `opsconsole schedule resume NAME`; if not: `opsconsole schedule remove NAME`.",
+)
 JOIN_REFUSED = Code(
     "SA-5301",
     "join_refused",

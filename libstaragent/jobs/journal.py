@@ -101,7 +101,8 @@ class Refused(Struct, frozen=True, array_like=True, tag=5):
 
 class Kept(Struct, frozen=True, array_like=True, tag=6):
     """A schedule, verified when it came, with this host's path. What was due at `last_ms` or before it fires no more;
-    `boot` is the boot of the host in which an at-boot last fired, or was taken.
+    `boot` is the boot of the host in which an at-boot last fired, or was taken. `doubtful`: the journal was damaged
+    since, and what removed or paused it may be among what is lost: it runs nothing until somebody lets it go on.
     """
 
     schedule: str
@@ -110,6 +111,7 @@ class Kept(Struct, frozen=True, array_like=True, tag=6):
     last_ms: int
     paused: bool
     boot: str
+    doubtful: bool = False
 
 
 class Fired(Struct, frozen=True, array_like=True, tag=7):
@@ -251,15 +253,17 @@ def note_schedule(kept: dict[str, Kept], record: Kept | Fired | Rested | Removed
             kept[record.schedule] = replace(before, paused=True)
         else:
             last_ms = max(before.last_ms, record.at_ms)
-            kept[record.schedule] = replace(before, paused=False, last_ms=last_ms, boot=record.boot)
+            kept[record.schedule] = replace(before, paused=False, last_ms=last_ms, boot=record.boot, doubtful=False)
     else:
         del kept[record.schedule]
 
 
 def not_before(kept: dict[str, Kept], time_ms: int) -> None:
-    """Of a damaged journal: what was due until then may have fired, so it does not fire again."""
+    """Of a damaged journal: what was due until then may have fired, so it does not fire again; and what is kept may
+    have been paused or taken away, so it is in doubt.
+    """
     for schedule, record in kept.items():
-        kept[schedule] = replace(record, last_ms=max(record.last_ms, time_ms))
+        kept[schedule] = replace(record, last_ms=max(record.last_ms, time_ms), doubtful=True)
 
 
 def compacted(found: Iterable[Record]) -> list[Record]:
@@ -287,11 +291,12 @@ def compacted(found: Iterable[Record]) -> list[Record]:
             doubtful = set(taken)
             not_before(kept_schedules, record.time_ms)
     kept: list[Record] = [Learned(learned)] if learned else []
-    kept += kept_schedules.values()
     judge = TimeJudge(learned)
     kept += [record for job, record in taken.items() if job in doubtful and job not in done]
     if floor and (doubtful - done.keys() or not judge.may_forget(floor + MAX_AHEAD_MS + MAX_WINDOW_MS)):
         kept.append(Floor(floor))
+    # Behind the floor: what it means for each of them is in their own records by now.
+    kept += kept_schedules.values()
     kept += [record for job, record in taken.items() if job not in doubtful and job not in done]
     kept += [record for record in done.values() if not judge.may_forget(record.expires_ms)]
     return kept

@@ -4,6 +4,7 @@
                     │ due                  one Firing for the newest time that is due and not missed
                     ├─ may run             a job that begins
                     ├─ may not             a job that ends with the reason: the operator was revoked, …
+                    ├─ is in doubt         the same: the journal was damaged, and nobody has let it go on since
                     └─ is passed over      too many firings wait for central: counted, and nothing is told
     ─until is past, or it was once, or removed→ gone
 
@@ -140,7 +141,9 @@ class AgentSchedules:
             self.note(record)
 
     def not_before(self, time_ms: int) -> None:
-        """The journal was damaged: nothing that was due until then fires."""
+        """The journal was damaged: nothing that was due until then fires, and what is kept is in doubt: what removed or
+        paused it may be lost.
+        """
         not_before(self._kept, time_ms)
         for schedule, kept in self._kept.items():
             self._renew(schedule, kept)
@@ -197,6 +200,8 @@ class AgentSchedules:
         verdict = None
         if isinstance(act.when, At) and now_ms - at_ms > AT_GRACE_MS:
             verdict = failed_result(job, "expired", codes.SCHEDULE_MISSED.code)
+        elif waiting.record.doubtful:
+            verdict = failed_result(job, "denied", codes.SCHEDULE_DOUBTFUL.code)
         elif busy(schedule):
             verdict = failed_result(job, "spawn_failed", codes.SCHEDULE_OVERLAP.code)
         else:
