@@ -120,7 +120,12 @@ class TlsTransport(asyncio.Protocol):
             pass
         self._send()
         self._transport.resume_reading()
-        self._transport.write_eof()
+        try:
+            self._transport.write_eof()
+        except OSError:
+            # The other end has reset it, and the loop did not hear of that yet.
+            self._abort(None)
+            return
         self._timer = asyncio.get_running_loop().call_later(SHUTDOWN_TIMEOUT, self._transport.abort)
 
     def abort(self) -> None:

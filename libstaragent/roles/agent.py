@@ -61,7 +61,7 @@ from libstaragent.roles.agent_handover import HANDED_MAX, AgentHandover
 from libstaragent.roles.agent_keeping import counts_until
 from libstaragent.roles.agent_live import AgentLive
 from libstaragent.roles.agent_rosters import RosterIntake
-from libstaragent.roles.agent_run import LocalRun, ids_lost, recovered, result_of
+from libstaragent.roles.agent_run import LocalRun, begin_by, ids_lost, recovered, result_of
 from libstaragent.roles.agent_spools import SpoolReads
 from libstaragent.roles.refusals import Refusals, refused_until
 from libstaragent.security.acts import SCHEDULE_ACTS, Cancel
@@ -346,6 +346,7 @@ class AgentCore(AgentLive, AgentHandover):
             return
         run = LocalRun("accepting", expires_ms=envelope.expires, envelope=envelope)
         run.sign = sign
+        run.begin_by = begin_by(envelope, now)
         # A cancel that came first: the job is taken all the same, so that no restart finds it new.
         cancel = self._cancels.pop(job, None)
         run.cancelled = cancel is not None and self._may_cancel(cancel, run, now_ms)

@@ -36,7 +36,7 @@ from libstaragent.roles.agent_effects import ReadSpool, ToKeeper, Verifier
 from libstaragent.roles.agent_files import Pulls
 from libstaragent.roles.agent_heads import heads_result
 from libstaragent.roles.agent_keeping import AgentKeeping, counts_until
-from libstaragent.roles.agent_run import LocalRun, ids_lost, keeper_spec, result_of
+from libstaragent.roles.agent_run import LocalRun, begin_by, ids_lost, keeper_spec, result_of
 from libstaragent.roles.refusals import LONGEST_LIFE_MS, refused_until
 from libstaragent.security.acts import Exec, Fetch, Put, ReadHeads
 from libstaragent.security.heads import HeadRing
@@ -189,7 +189,7 @@ class AgentHandover(AgentKeeping):
             run = self.open.get(job)
             if run is None or run.state != "holding" or run.envelope is None:
                 continue
-            if self._wall_ms(now) >= run.expires_ms:
+            if self._too_late(run, now):
                 self._finish(job, failed_result(job, "expired", codes.ENVELOPE_EXPIRED.code), now)
                 continue
             act = run.envelope.act
@@ -203,14 +203,16 @@ class AgentHandover(AgentKeeping):
         """End what never started and may not any more."""
         if not self._keeper_up:
             return
-        wall_ms = self._wall_ms(now)
         for job, run in list(self.open.items()):
-            if wall_ms < run.expires_ms:
+            if not self._too_late(run, now):
                 continue
             if run.state == "holding":
                 self._finish(job, failed_result(job, "expired", codes.ENVELOPE_EXPIRED.code), now)
             elif run.state == "recovered":
                 self._finish(job, failed_result(job, "interrupted", codes.NEVER_STARTED.code), now)
+
+    def _too_late(self, run: LocalRun, now: float) -> bool:
+        return self._wall_ms(now) >= run.expires_ms if run.begin_by is None else now >= run.begin_by
 
     def _kill(self, job: str) -> None:
         self.effects.append(ToKeeper({"op": "kill", "job": job, "reason": "cancelled"}))
@@ -262,6 +264,7 @@ class AgentHandover(AgentKeeping):
         run.envelope = envelope
         run.operator = envelope.operator
         run.expires_ms = envelope.expires
+        run.begin_by = begin_by(envelope, now)
         self._keep_time()
         self._begin(job, run, now)
 

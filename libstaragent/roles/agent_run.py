@@ -4,7 +4,7 @@ result.
 
 from __future__ import annotations
 
-__all__ = ("LocalRun", "ids_lost", "keeper_spec", "recovered", "result_of")
+__all__ = ("LocalRun", "begin_by", "ids_lost", "keeper_spec", "recovered", "result_of")
 
 from binascii import b2a_base64
 from typing import Any
@@ -28,6 +28,7 @@ class LocalRun:
     """See the module. `state` is one of those that `libstaragent.roles.agent` draws."""
 
     __slots__ = (
+        "begin_by",
         "cancelled",
         "doubtful",
         "draft",
@@ -57,6 +58,8 @@ class LocalRun:
         # Who ordered it: it is his to stop. None for a spool whose order is lost.
         self.operator = operator if envelope is None else envelope.operator
         self.expires_ms = expires_ms
+        # Where the wall clock of here does not judge it: when, by `now`, it is too late to begin.
+        self.begin_by: float | None = None
         self.cancelled = False
         # It was ordered again before the keeper said whether it has it.
         self.order: Run | None = None
@@ -77,6 +80,14 @@ class LocalRun:
         # What to say of a firing until central knows it, which is `told` then; None for a job that central made.
         self.fired: Firing | None = None
         self.told = True
+
+
+def begin_by(envelope: Envelope, now: float) -> float | None:
+    """When, by `now`, what was just verified is too late to begin; None for what the wall clock judges.
+
+    What is bound to this boot is for hosts whose clock is wrong: they can only count how long its life is.
+    """
+    return None if envelope.boot_nonce is None else now + (envelope.expires - envelope.issued) / 1000
 
 
 def recovered(record: Taken) -> LocalRun:

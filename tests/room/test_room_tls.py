@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -126,6 +127,25 @@ def test_who_does_not_answer_the_end_is_not_waited_for(loop: Any, pki: Any, monk
         heard.transport.close()
         await heard.lost.wait()
         writer.transport.abort()
+
+    run(loop, pki, what)
+
+
+@LOOPS
+def test_an_end_that_is_reset_by_our_last_words_closes_as_any_other(loop: Any, pki: Any) -> None:
+    def connected(address: tuple[str, int]) -> ssl.SSLSocket:
+        return pki.agent_context(AGENT).wrap_socket(
+            socket.create_connection(address, WITHIN), server_hostname=address[0]
+        )
+
+    async def what(heard: Heard, address: tuple[str, int]) -> None:
+        client = await asyncio.to_thread(connected, address)
+        await heard.made.wait()
+        heard.transport.write(b"x")
+        assert await asyncio.to_thread(client.recv, 1) == b"x"
+        # It has read all, so it says the end, and answers our last words with a reset; the loop has no turn in between.
+        client.close()
+        heard.transport.close()
 
     run(loop, pki, what)
 

@@ -63,7 +63,7 @@ def test_counts_of_a_large_job_add_up_and_the_hosts_take_the_signed_root(crowd: 
 
 
 def test_sign_prints_the_hosts_beside_the_root_and_curl_can_send_it(crowd: Any, referee: Any) -> None:
-    signed = crowd.run("sign", "exec", "-t", "all", "--ttl", "60", "--shell", referee.mark)
+    signed = crowd.run("sign", "exec", "-t", "all", f"--yes={COUNT}", "--ttl", "60", "--shell", referee.mark)
     submission = json.loads(signed.stdout)
     assert len(submission["members"]) == COUNT
     with crowd.http() as http:
