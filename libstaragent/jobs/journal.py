@@ -233,8 +233,9 @@ def _torn(data: bytes, position: int) -> bool:
     start = position + _HEADER.size
     if start > len(data) or not any(data[position:]):
         return True
-    length, _ = _HEADER.unpack_from(data, position)
-    return length <= RECORD_MAX and start + length > len(data)
+    length, checksum = _HEADER.unpack_from(data, position)
+    # All of a last record whose length was hurt is there: it was acknowledged, and is lost.
+    return length <= RECORD_MAX and start + length > len(data) and zlib.crc32(data[start:]) != checksum
 
 
 def note_schedule(kept: dict[str, Kept], record: Kept | Fired | Rested | Removed) -> None:
