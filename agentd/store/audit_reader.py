@@ -29,12 +29,15 @@ _signed = msgspec.msgpack.Decoder(Signed)
 
 
 class StoredEntry(Struct, frozen=True):
-    """One row: what is hashed, and the hash."""
+    """One row: what is hashed, the hash, and the columns by which rows are found."""
 
     seq: int
     at_ms: int
     body: bytes
     hash: bytes
+    operator: str
+    subject: str
+    refused: bool
 
 
 class AuditSought(Struct, frozen=True, kw_only=True):
@@ -56,7 +59,7 @@ class AuditPageRows(Struct, frozen=True):
     next: int | None
 
 
-_ROW = (schema.audit.c.seq, schema.audit.c.at_ms, schema.audit.c.body, schema.audit.c.hash)
+_ROW = tuple(schema.audit.c[name] for name in StoredEntry.__struct_fields__)
 
 
 class AuditReader:

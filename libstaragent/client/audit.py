@@ -76,7 +76,8 @@ class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 class Witness(msgspec.Struct, frozen=True, kw_only=True):
     """Who kept heads of the audit: how many, how many of them could be compared (the others are of pruned entries), and
-    the newest entry that it saw. `code` says why a host did not tell, or what is wrong with what it told.
+    the newest entry that it saw. `host`: it is one, not this client. `code` says why a host did not tell, or what is
+    wrong with what it told.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Witness(msgspec.Struct, frozen=True, kw_only=True):
     compared: int = 0
     newest: int = 0
     code: str = ""
+    host: bool = False
 
 
 class AuditVerdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +100,16 @@ class AuditVerdict(msgspec.Struct, frozen=True, kw_only=True):
     witnesses: tuple[Witness, ...]
     findings: tuple[AuditFinding, ...]
     more: int = 0
+
+    @property
+    def asked(self) -> int:
+        """How many hosts were asked what they saw."""
+        return sum(witness.host for witness in self.witnesses)
+
+    @property
+    def answered(self) -> int:
+        """How many of them told a head."""
+        return sum(witness.host and witness.heads > 0 for witness in self.witnesses)
 
     @property
     def holds(self) -> bool:
@@ -218,6 +230,9 @@ async def read_audit(
         )
         for row in page.entries:
             entry = decode_entry(row.body) or UNREADABLE
+            # What was hashed decides, not the column by which central found it.
+            if (operator and entry.operator != operator) or (refused and not entry.refused) or row.at_ms < since_ms:
+                continue
             found.append(AuditRecord(seq=row.seq, at_ms=row.at_ms, hash=row.hash, entry=entry))
         if page.next is None or page.next == before:
             break
@@ -245,17 +260,19 @@ def _told(verdict: Verdict) -> tuple[Witness, tuple[Head, ...]]:
     target = verdict.target
     name = f"host {target.host}"
     if target.state != "ok" or not isinstance(target.output, OutputView):
-        return Witness(name=name, code=target.code or target.state), ()
+        return Witness(name=name, host=True, code=target.code or target.state), ()
     if verdict.word == "forged":
-        return Witness(name=name, code=codes.RESULT_FORGED.code), ()
+        return Witness(name=name, host=True, code=codes.RESULT_FORGED.code), ()
     text = b"".join(data for _, data in records(target.output.head))
     try:
         told = msgspec.json.decode(text, type=HeadsTold)
         heads = tuple(Head(seq, bytes.fromhex(digest), seen_ms) for seq, digest, seen_ms in told.heads)
     except (msgspec.MsgspecError, ValueError):
-        return Witness(name=name, code=codes.CENTRAL_ANSWER.code), ()
+        return Witness(name=name, host=True, code=codes.CENTRAL_ANSWER.code), ()
     # An unsigned word is heard, and shown to be one: whoever has central could have said it.
-    return Witness(name=name, code="" if verdict.word == "signed" else codes.RESULT_UNSIGNED.code), heads[:HEADS_KEPT]
+    return Witness(name=name, host=True, code="" if verdict.word == "signed" else codes.RESULT_UNSIGNED.code), heads[
+        :HEADS_KEPT
+    ]
 
 
 async def verify_chain(
@@ -269,7 +286,9 @@ async def verify_chain(
     after = 0
     while True:
         page = await transport.get("/v1/audit", AuditPage, after=after, limit=PAGE)
-        check.feed((row.seq, row.at_ms, row.body, row.hash) for row in page.entries)
+        for row in page.entries:
+            check.feed([(row.seq, row.at_ms, row.body, row.hash)])
+            check.check_columns(row.seq, row.body, operator=row.operator, subject=row.subject, refused=row.refused)
         if page.next is None or page.next <= after:
             break
         after = page.next

@@ -367,12 +367,17 @@ class Outcomes(Struct, frozen=True, kw_only=True):
 
 
 class AuditRow(Struct, frozen=True, kw_only=True):
-    """An entry of the audit as it is chained: `body` is the MessagePack that is hashed (`security.audit`)."""
+    """An entry of the audit as it is chained: `body` is the MessagePack that is hashed (`security.audit`). `operator`,
+    `subject` and `refused` are the columns beside it, by which lists are filtered: no hash covers them.
+    """
 
     seq: int
     at_ms: int
     body: bytes
     hash: bytes
+    operator: str
+    subject: str
+    refused: bool
 
 
 class AuditPage(Struct, frozen=True, kw_only=True):

@@ -7,7 +7,8 @@
 
 What is found, and what it says:
 
-    changed      a row does not have the hash that it is stored with: it, or its number, time or hash, was altered
+    changed      a row does not have the hash that it is stored with: it, or its number, time or hash, was altered; or
+                 a column by which lists are filtered does not say what the hashed entry says
     removed      numbers are missing: between two rows, or before the first one with no checkpoint in their place
     cut          somebody saw a later entry than the last one here: the end was taken away
     rewritten    somebody saw another hash at that number: the audit was made anew from some entry at or before it
@@ -26,12 +27,22 @@ from typing import Literal
 import msgspec
 
 from libstaragent.errors import StarAgentError
-from libstaragent.security.audit import Checkpoint, checkpoint_digest, entry_hash, genesis, open_checkpoint
+from libstaragent.security.audit import (
+    Checkpoint,
+    checkpoint_digest,
+    decode_entry,
+    entry_hash,
+    genesis,
+    open_checkpoint,
+    shorten,
+)
 from libstaragent.security.heads import Head
 from libstaragent.security.signed import Signed
 
 # Where everything is broken the first ones tell as much as all.
 MAX_FINDINGS = 20
+# What is repeated of a column, in characters.
+MAX_COLUMN_SHOWN = 80
 
 Kind = Literal["changed", "removed", "cut", "rewritten", "checkpoint"]
 
@@ -73,6 +84,7 @@ class AuditCheck:
         self._previous: bytes | None = genesis(fleet)
         self._expected = 1
         self._agreed = 0
+        self._sound = True
         self._check_checkpoints(checkpoints, key)
 
     @property
@@ -83,7 +95,9 @@ class AuditCheck:
     def feed(self, rows: Iterable[tuple[int, int, bytes, bytes]]) -> None:
         """Rows of (number, time, body, hash), each after those before."""
         for seq, at_ms, body, digest in rows:
+            self._sound = True
             if seq < self._expected:
+                self._sound = False
                 self._find("changed", seq, seq, f"entry {seq} stands where {self._expected} should")
                 continue
             if seq > self._expected:
@@ -93,6 +107,7 @@ class AuditCheck:
                 self._find("removed", self._expected, seq - 1, text)
                 self._previous = None
             if self._previous is not None and entry_hash(self._previous, seq, at_ms, body) != digest:
+                self._sound = False
                 text = f"entry {seq} is not what was written after entry {seq - 1}: one of the two was altered"
                 self._find("changed", seq, seq, text)
             self._previous = digest
@@ -102,6 +117,25 @@ class AuditCheck:
             self.rows += 1
             self.first = self.first or seq
             self.last = seq
+
+    def check_columns(self, seq: int, body: bytes, *, operator: str, subject: str, refused: bool) -> None:
+        """Hold the columns of the row that was fed last, which no hash covers, against its hashed `body`.
+
+        A row that was found already is passed over: there it is not known which of the two is right.
+        """
+        entry = decode_entry(body) if self._sound else None
+        if entry is None:
+            return
+        columns = (
+            ("operator", operator, entry.operator),
+            ("subject", subject, entry.subject),
+            ("refused", refused, entry.refused),
+        )
+        for name, shown, written in columns:
+            if shown != written:
+                said, wrote = (shorten(repr(value), MAX_COLUMN_SHOWN) for value in (shown, written))
+                text = f"entry {seq}: its column {name} was altered: it says {said}, and what was written is {wrote}"
+                self._find("changed", seq, seq, text + "; lists that look by it are wrong")
 
     def compare(self, witness: str, heads: Iterable[Head]) -> int:
         """Hold the chain against heads that `witness` kept; how many of them could be compared."""

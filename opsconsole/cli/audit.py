@@ -122,6 +122,8 @@ def _write_json(verdict: AuditVerdict) -> None:
             last=verdict.last,
             pruned=pruned,
             more=verdict.more,
+            hosts_asked=verdict.asked,
+            hosts_answered=verdict.answered,
         )
     )
 
@@ -140,6 +142,10 @@ def _say(verdict: AuditVerdict) -> None:
     for witness in verdict.witnesses:
         told = f"{witness.heads} heads kept, {witness.compared} compared, the newest is entry {witness.newest}"
         sys.stdout.write(f"{safe(witness.name)}: {told if witness.heads else 'nothing kept'}{_why(witness.code)}\n")
+    if not verdict.asked:
+        narrate("no host was asked: none is up, or --agents is 0")
+    elif not verdict.answered:
+        narrate(f"no host answered with what it saw, of {verdict.asked} that were asked")
     if not any(witness.compared for witness in verdict.witnesses):
         narrate("no witness: nobody else who was asked has seen this audit, so a chain made anew would look the same")
     for finding in verdict.findings:

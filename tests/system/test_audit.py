@@ -171,6 +171,29 @@ def claims_that_retention_did_it(connection: sqlite3.Connection, fleet: str) -> 
     connection.execute("DELETE FROM audit WHERE seq <= ?", (seq,))
 
 
+def gives_it_to_another(connection: sqlite3.Connection, fleet: str) -> None:
+    """Lists by operator leave the command out; what is hashed stands as it was."""
+    _alter_column(connection, "operator", "eve")
+
+
+def takes_it_from_its_job(connection: sqlite3.Connection, fleet: str) -> None:
+    """Lists by host leave it out."""
+    _alter_column(connection, "subject", "")
+
+
+def calls_it_refused(connection: sqlite3.Connection, fleet: str) -> None:
+    """It stands among what was not done."""
+    _alter_column(connection, "refused", 1)
+
+
+def _alter_column(connection: sqlite3.Connection, column: str, value: object) -> None:
+    seq = next(seq for seq, _, body, _ in entries(connection) if COMMAND in body)
+    done = connection.execute(f"UPDATE audit SET {column} = ? WHERE seq = ?", (value, seq))
+    assert done.rowcount == 1
+
+
+COLUMNS = {gives_it_to_another: "operator", takes_it_from_its_job: "subject", calls_it_refused: "refused"}
+
 FOUND = {
     changes_a_row: codes.AUDIT_CHANGED,
     removes_a_row: codes.AUDIT_REMOVED,
@@ -193,6 +216,19 @@ def test_what_a_thief_does_to_the_database_is_found_and_said(robbed: Robbed, thi
         shown = site.run("audit", "verify", "--agents", "0")
         assert shown.returncode == 1 and FOUND[thief].symbol in shown.stdout
         assert FOUND[thief].remedy in shown.stderr
+
+
+@pytest.mark.parametrize("thief", COLUMNS, ids=lambda thief: thief.__name__)
+def test_a_column_that_lists_look_by_is_held_against_what_was_hashed(robbed: Robbed, thief: Thief) -> None:
+    with robbed.by(thief) as site:
+        done = site.run("audit", "verify", "--agents", "0")
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert codes.AUDIT_CHANGED.code in done.stdout
+        assert f"entry {robbed.seq}: its column {COLUMNS[thief]} was altered" in done.stdout
+        assert "no host was asked" in done.stderr
+        # Whom the column names is not shown as who did it, nor what was done as refused.
+        asked = ("--denied",) if thief is calls_it_refused else ("--operator", "eve")
+        assert robbed.seq not in [entry["seq"] for entry in listed(site, *asked)]
 
 
 def test_a_host_is_a_witness_against_a_thief_who_also_has_the_clients_files(robbed: Robbed) -> None:

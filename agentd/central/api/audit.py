@@ -97,5 +97,17 @@ class AuditApi:
 
 
 def _page(page: AuditPageRows) -> AuditPage:
-    rows = tuple(AuditRow(seq=row.seq, at_ms=row.at_ms, body=row.body, hash=row.hash) for row in page.rows)
+    rows = tuple(
+        AuditRow(
+            seq=row.seq,
+            at_ms=row.at_ms,
+            body=row.body,
+            hash=row.hash,
+            # A database keeps in a column whatever was put there.
+            operator=str(row.operator),
+            subject=str(row.subject),
+            refused=bool(row.refused),
+        )
+        for row in page.rows
+    )
     return AuditPage(entries=rows, next=page.next)
