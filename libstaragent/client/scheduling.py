@@ -6,8 +6,11 @@ from __future__ import annotations
 
 __all__ = ("until_of", "when_of")
 
+from datetime import UTC, datetime
+
 from libstaragent import codes
-from libstaragent.jobs.schedule import AT_GRACE_MS, check_when
+from libstaragent.jobs.schedule import AT_GRACE_MS, check_when, next_after
+from libstaragent.security.act_limits import MAX_SCHEDULE_LIFE_MS
 from libstaragent.security.acts import At, AtBoot, Cron, Every, When
 
 # A schedule that nobody renews ends: its operator may be gone by then.
@@ -37,7 +40,27 @@ def when_of(*, at: float | None, every: float | None, cron: str | None, zone: st
 
 
 def until_of(when: When, until: float | None, now_ms: int) -> int:
-    """When it ends."""
+    """When it ends.
+
+    :raises UsageError: that is before it would run for the first time, or longer than a schedule may live.
+    """
     if until is not None:
-        return int(until * 1000)
+        until_ms = int(until * 1000)
+        first_ms = next_after(when, now_ms)
+        if until_ms <= now_ms:
+            raise codes.SCHEDULE_WHEN.error("the end (--until) has passed")
+        if until_ms > now_ms + MAX_SCHEDULE_LIFE_MS:
+            raise codes.SCHEDULE_WHEN.error("the end (--until) is more than 400 days from now")
+        if first_ms is not None and until_ms <= first_ms:
+            raise codes.SCHEDULE_WHEN.error(
+                f"it would never run: the first time is {_clock(first_ms)}, and the end (--until) {_clock(until_ms)}"
+            )
+        return until_ms
     return when.at_ms + AFTER_AT_MS if isinstance(when, At) else now_ms + DEFAULT_LIFE_MS
+
+
+def _clock(time_ms: int) -> str:
+    try:
+        return datetime.fromtimestamp(time_ms // 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, OSError, ValueError):
+        return f"{time_ms} ms"

@@ -11,6 +11,7 @@ has one id.
 from __future__ import annotations
 
 __all__ = (
+    "SHORT_NAME_TERMS",
     "ULID_RANDOM_BYTES",
     "is_agent_id",
     "is_fingerprint",
@@ -31,6 +32,7 @@ MAX_ULID_MS = (1 << 48) - 1
 # A host name is a DNS name at most (RFC 1035, 253 octets); the other names stand in tables and file names.
 MAX_HOST_NAME = 253
 MAX_SHORT_NAME = 63
+SHORT_NAME_TERMS = "1 to 63 letters, digits, dots, dashes and underscores, the first a letter or digit"
 # The longest of the time zone database has 32.
 MAX_ZONE_NAME = 64
 

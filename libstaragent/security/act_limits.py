@@ -157,7 +157,7 @@ def _check_exec(act: Exec) -> None:
     _need(size <= MAX_ENV_BYTES, "env is larger than 32 KiB")
     _need(act.umask is None or 0 <= act.umask <= 0o777, "umask is not within 0 and 0777")
     _need(len(act.stdin) <= MAX_STDIN, "stdin is larger than 64 KiB")
-    _need(1 <= act.timeout_ms <= MAX_TIMEOUT_MS, "timeout_ms is not within 1 ms and 7 days")
+    _need(1 <= act.timeout_ms <= MAX_TIMEOUT_MS, "the timeout (timeout_ms) is not within 1 ms and 7 days")
     _need(0 <= act.output_head <= MAX_OUTPUT, "output_head is larger than 192 KiB")
     _need(0 <= act.output_tail <= MAX_OUTPUT - act.output_head, "output_head and output_tail are more than 192 KiB")
     _need(0 <= act.output_spool <= MAX_SPOOL, "output_spool is larger than 64 MiB")
@@ -178,18 +178,24 @@ def _check_file(act: Put | Fetch) -> None:
         _need(0 <= act.max_bytes <= MAX_FILE, "max_bytes is larger than 64 MiB")
     if act.user is not None:
         _need(0 < _text(act.user, "user") <= MAX_LOGIN_BYTES, "user is not a login name")
-    _need(1 <= act.timeout_ms <= MAX_TIMEOUT_MS, "timeout_ms is not within 1 ms and 7 days")
+    _need(1 <= act.timeout_ms <= MAX_TIMEOUT_MS, "the timeout (timeout_ms) is not within 1 ms and 7 days")
     _need(0 <= act.kill_grace_ms <= MAX_KILL_GRACE_MS, "kill_grace_ms is longer than 5 minutes")
 
 
 def _check_schedule(act: Schedule, issued: int) -> None:
-    _need(ids.is_room_name(act.name), "name is not a name")
-    _need(issued < act.until_ms <= issued + MAX_SCHEDULE_LIFE_MS, "until_ms is not within 400 days")
+    _need(ids.is_room_name(act.name), f"the schedule's name is not {ids.SHORT_NAME_TERMS}")
+    _need(
+        issued < act.until_ms <= issued + MAX_SCHEDULE_LIFE_MS,
+        "the end of a schedule (until_ms) is not within 400 days from now",
+    )
     when = act.when
     if isinstance(when, At):
         _need(0 <= when.at_ms <= MAX_INTEGER, "at_ms is not a time")
     elif isinstance(when, Every):
-        _need(MIN_EVERY_MS <= when.every_ms <= MAX_SCHEDULE_LIFE_MS, "every_ms is not within 1 s and 400 days")
+        _need(
+            MIN_EVERY_MS <= when.every_ms <= MAX_SCHEDULE_LIFE_MS,
+            "the period (every_ms) is not within 1 s and 400 days",
+        )
         _need(0 <= when.start_ms <= MAX_INTEGER, "start_ms is not a time")
     elif isinstance(when, Cron):
         _need(0 < _text(when.fields, "fields") <= MAX_CRON_BYTES, "fields are empty or too long")
@@ -209,7 +215,7 @@ def _check_plan(plan: Plan, targets: Targets | None) -> None:
 
 
 def _check_issue_token(act: IssueToken) -> None:
-    _need(ids.is_room_name(act.room), "room is not a name")
+    _need(ids.is_room_name(act.room), f"the room's name is not {ids.SHORT_NAME_TERMS}")
     _need(1 <= act.uses <= MAX_TOKEN_USES, "uses is not within 1 and 10,000")
     _need(1 <= act.ttl_ms <= MAX_TOKEN_TTL_MS, "ttl_ms is longer than 24 hours")
     _need(0 < _text(act.name_pattern, "name_pattern") <= MAX_PATTERN_BYTES, "name_pattern is not a pattern")

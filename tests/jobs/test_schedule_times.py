@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from libstaragent.client.scheduling import until_of
 from libstaragent.errors import StarAgentError
 from libstaragent.jobs.cron import read_cron
 from libstaragent.jobs.schedule import LATE_MS, firing_id, is_due_at, latest_due, next_after
 from libstaragent.model.ids import ulid_time_ms
-from libstaragent.security.acts import At, Every
+from libstaragent.security.acts import At, Cron, Every
 
 MINUTE = 60_000
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "Pacific/Apia")
@@ -150,3 +151,17 @@ def test_fields_that_mean_nothing_are_refused(fields: str) -> None:
 
 def test_now_is_utc() -> None:
     assert read_cron("0 0 1 1 *", "UTC").is_due_at(int(datetime(2025, 1, 1, tzinfo=UTC).timestamp()) * 1000)
+
+
+@pytest.mark.parametrize("when", (At(60_000), Every(60_000, 0), Cron("30 3 * * *", "UTC")))
+def test_an_end_before_the_first_time_is_refused_with_both(when: At | Every | Cron) -> None:
+    first = next_after(when, 1000)
+    assert first is not None
+    for until in (2.0, first / 1000):
+        with pytest.raises(StarAgentError, match=r"never run: the first time is 1970-01-01 .* and the end"):
+            until_of(when, until, 1000)
+    assert until_of(when, first / 1000 + 1, 1000) == first + 1000
+    with pytest.raises(StarAgentError, match="has passed"):
+        until_of(when, 0.5, 1000)
+    with pytest.raises(StarAgentError, match="more than 400 days"):
+        until_of(when, 401 * 86_400.0, 1000)
