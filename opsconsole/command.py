@@ -36,6 +36,10 @@ from libstaragent.codes import COMMAND_SYNTAX, RUN_SYNTAX
 HISTORY = 200
 
 
+# What the command line has and the console has not: here the nearest word by its letters would be another thing.
+OF_THE_SHELL = ("audit", "fetch", "login", "operator", "policy", "put", "schedule", "sign", "token", "up")
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """A verb as the table has it, and the rest of the line."""
@@ -63,6 +67,8 @@ def parse_command(line: str, verbs: Iterable[str]) -> Command | None:
     if not verb:
         return None
     known = sorted(verbs)
+    if verb in OF_THE_SHELL and verb not in known:
+        raise COMMAND_SYNTAX.error(f"{verb} is not done in the console; in a shell: opsconsole {verb}")
     if verb not in known:
         near = difflib.get_close_matches(verb, known, n=1)
         raise COMMAND_SYNTAX.error(f"{verb}" + (f"; the nearest is :{near[0]}" if near else ""))

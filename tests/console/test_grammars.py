@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libstaragent.errors import StarAgentError
-from opsconsole.command import Command, History, complete, parse_command, request, split_run, written_targets
+from opsconsole.command import (
+    OF_THE_SHELL,
+    Command,
+    History,
+    complete,
+    parse_command,
+    request,
+    split_run,
+    written_targets,
+)
 from opsconsole.filter import parse_filter
 
 
@@ -57,6 +66,12 @@ def test_an_unknown_verb_names_the_nearest() -> None:
     with pytest.raises(StarAgentError, match="nearest is :jobs") as raised:
         parse_command("jbos", ["jobs", "hosts"])
     assert raised.value.code.code == "SA-1023"
+
+
+def test_a_verb_of_the_command_line_is_named_as_one_and_not_as_another_that_is_spelt_like_it() -> None:
+    for verb in OF_THE_SHELL:
+        with pytest.raises(StarAgentError, match=f"in a shell: opsconsole {verb}$"):
+            parse_command(f"{verb} list", ["quit", "jobs"])
 
 
 def test_completion_completes_the_verb_then_its_argument() -> None:
