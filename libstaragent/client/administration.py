@@ -26,6 +26,7 @@ from libstaragent.model.host import HostFacts
 from libstaragent.model.ids import is_user_name
 from libstaragent.model.policy import PolicyView
 from libstaragent.security.acts import Act
+from libstaragent.security.authority import missing_role
 from libstaragent.security.policy.ask import asked_of
 from libstaragent.security.policy.cases import judge_case
 from libstaragent.security.policy.decision import Asker, Policy
@@ -76,7 +77,13 @@ class Administration:
         known = _operator(roster, operator)
         hosts = await self.host_facts(targets)
         asker = Asker(name=known.name, roles=known.roles, source=source, now_ms=_now_ms(), hosts=hosts)
-        return explain(_policy(roster), asked_of(act, count=len(hosts)), asker)
+        found = explain(_policy(roster), asked_of(act, count=len(hosts)), asker)
+        role = missing_role(act, known.roles)
+        if not role:
+            return found
+        code = codes.SIGNER_ROLE
+        text = f"{code.code} {code.sentence}: {known.name} has not the role {role}, whatever the rules say"
+        return replace(found, allowed=False, rule="", code=code.code, text=text)
 
     async def compare(self, policy: PolicyFile) -> Difference:
         """Who gains and loses what if `policy` were applied, found by trying on the hosts there are."""

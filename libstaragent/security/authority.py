@@ -22,9 +22,9 @@ Rules: pure; the caller persists `TimeJudge.highest_ms` when it changed.
 
 from __future__ import annotations
 
-__all__ = ("TerminalState", "terminal_state", "verify_act")
+__all__ = ("TerminalState", "missing_role", "terminal_state", "verify_act")
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Literal
 
 from libstaragent import codes
@@ -83,6 +83,12 @@ _STATE_OF: dict[str, TerminalState] = {
     codes.ENVELOPE_OTHER_FLEET.code: "bad_signature",
     codes.ENVELOPE_EXPIRED.code: "expired",
 }
+
+
+def missing_role(act: Act, roles: Collection[str]) -> str:
+    """The role without which `act` is not taken from anybody, whatever the rules say; empty if `roles` has it."""
+    role = _ROLE_FOR[type(act)]
+    return "" if role in roles else role
 
 
 def terminal_state(code: Code) -> TerminalState:
@@ -144,8 +150,8 @@ def _check_signer(envelope: Envelope, key: bytes, roster: Roster) -> None:
     signer = roster.operator_by_key(key)
     if signer is None or signer.name != envelope.operator:
         raise codes.SIGNER_UNKNOWN.error(envelope.operator)
-    role = _ROLE_FOR[type(envelope.act)]
-    if role not in signer.roles:
+    role = missing_role(envelope.act, signer.roles)
+    if role:
         raise codes.SIGNER_ROLE.error(f"{signer.name} is not {role}")
 
 

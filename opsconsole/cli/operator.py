@@ -43,7 +43,7 @@ async def revoke_host(name: str, options: Namespace) -> int:
     return 0
 
 
-def confirmed(options: Namespace, what: str) -> bool:
+def confirmed(options: Namespace, what: str, *, word: str = "yes") -> bool:
     """Whether it is to be done: asked on a terminal, taken as said elsewhere.
 
     :raises UsageError: there is nobody to ask, and --yes was not given.
@@ -52,9 +52,9 @@ def confirmed(options: Namespace, what: str) -> bool:
         return True
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise usage(f"to {what} without a terminal give --yes")
-    sys.stderr.write(f"{what}? type yes: ")
+    sys.stderr.write(f"{what}? type {word}: ")
     sys.stderr.flush()
-    return sys.stdin.readline().strip() == "yes"
+    return sys.stdin.readline().strip() == word
 
 
 def root_seed(options: Namespace) -> bytes | None:

@@ -20,6 +20,7 @@ from opsconsole.cli.lines_json import json_line
 from opsconsole.sanitize import safe
 
 if TYPE_CHECKING:
+    from libstaragent.client.fleet import Fleet
     from libstaragent.security.acts import Act
     from libstaragent.security.policy.cases import HostSeen
     from libstaragent.security.policy.difference import Difference
@@ -153,16 +154,30 @@ async def _apply(options: Namespace) -> int:
     policy = _read(options.file)
     check_cases(policy, file=options.file, now_ms=_now_ms())
     async with fleet_of(options) as fleet:
+        difference = await fleet.administration.compare(policy)
         if not options.yes:
-            _tell(options, await fleet.administration.compare(policy), narrated=True)
+            _tell(options, difference, narrated=True)
         for warning in warnings_of(policy):
             narrate(f"warning: {safe(warning)}")
-        if not confirmed(options, "sign these rules for the whole fleet"):
+        word, what = "yes", "sign these rules for the whole fleet"
+        if await _nobody_is_left(fleet, difference):
+            word, what = "nobody", "sign rules under which nobody can do anything"
+        if not confirmed(options, what, word=word):
             narrate("nothing was changed")
             return 5
         revision = await Administration(fleet, seed=root_seed(options)).apply_policy(text, file=options.file)
     _told(options, revision)
     return 0
+
+
+async def _nobody_is_left(fleet: Fleet, difference: Difference) -> bool:
+    """Whether the new rules leave no operator any right; says so, with whom."""
+    able = [known.name for known in await fleet.administration.operators() if "operator" in known.roles]
+    if any(name not in difference.unable for name in able):
+        return False
+    whom = f"of {', '.join(able)} no one has a right left" if able else "no operator has the role operator"
+    narrate(f"warning: nobody could do anything any more on any host: {safe(whom)}")
+    return True
 
 
 async def _show(options: Namespace) -> int:

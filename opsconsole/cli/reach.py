@@ -143,16 +143,25 @@ async def _rule(
     """The rule that would let it pass, or why none does; from where it comes and its rate only central knows."""
     import time
 
+    from libstaragent import codes
     from libstaragent.client.submission import unsigned
     from libstaragent.model.host import HostFacts
     from libstaragent.model.ids import ULID_RANDOM_BYTES
+    from libstaragent.security.authority import missing_role
     from libstaragent.security.policy.permits import Permits
 
     roster = await fleet.roster()
+    operator = fleet.context.operator
+    me = next((known for known in roster.operators if known.name == operator), None)
+    if me is None:
+        return "", f"{codes.SIGNER_UNKNOWN.code} {codes.SIGNER_UNKNOWN.sentence}: {operator}"
+    role = missing_role(act, me.roles)
+    if role:
+        return "", f"{codes.SIGNER_ROLE.code} {codes.SIGNER_ROLE.sentence}: {operator} has not the role {role}"
     now_ms = time.time_ns() // 1_000_000
     envelope = unsigned(
         act,
-        operator=fleet.context.operator,
+        operator=operator,
         roster=roster,
         ttl=60.0,
         now_ms=now_ms,

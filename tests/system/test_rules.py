@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from libstaragent import codes
 from libstaragent.client.context import load_context, save_context
@@ -97,6 +98,39 @@ def test_explain_says_which_rule_and_each_near_miss(fleet: Any) -> None:
     assert [entry.partition(":")[0] for entry in look["objections"]] == ["on", "shell"]
     nobody = fleet.run("policy", "explain", "nobody", "web01", "--", "id")
     assert "SA-8101 operator_unknown" in nobody.stderr
+
+
+def test_who_has_not_the_role_is_told_so_before_the_rules_are_asked(fleet: Any) -> None:
+    name = "lee"
+    save_context(replace(load_context(fleet.context), operator=name), fleet.folder / "lee.toml")
+    mine = ["--context", str(fleet.folder / "lee.toml"), "--key-file", str(fleet.folder / "lee.key")]
+    made = fleet.run_as(mine, "operator", "key", name)
+    assert made.returncode == 0, made.stderr
+    added = fleet.run("operator", "add", name, made.stdout.strip(), "--role", "admin", "--role", "read")
+    assert added.returncode == 0, added.stderr
+    explained = fleet.run("policy", "explain", name, "web01", "--", "echo", "yes")
+    assert explained.returncode == 4
+    assert f"denied: {codes.SIGNER_ROLE.code} " in explained.stdout
+    assert "lee has not the role operator" in explained.stdout
+    words = ("exec", "-t", "web01")
+    preview = fleet.run_as([*mine, "--", "echo", "yes"], *words, "--preview")
+    assert f"refused:   {codes.SIGNER_ROLE.code} " in preview.stdout, preview.stderr
+    assert "lee has not the role operator" in preview.stdout
+    assert codes.SIGNER_ROLE.code in fleet.run_as([*mine, "--", "echo", "yes"], *words).stderr
+    gone = fleet.run("operator", "revoke", name, "--yes")
+    assert gone.returncode == 0, gone.stderr
+
+
+def test_rules_that_leave_nobody_any_right_are_not_applied_without_a_word(fleet: Any, tmp_path: Path) -> None:
+    nobody = tmp_path / "nobody.toml"
+    nobody.write_text('[[rule]]\nname = "gone"\nwho = ["who-left"]\nrun = ["true"]\n')
+    before = fleet.run("policy", "show").stdout
+    done = fleet.run("policy", "apply", str(nobody))
+    assert done.returncode == 64 and "--yes" in done.stderr
+    assert "nobody could do anything any more on any host: of li, kim no one has a right left" in done.stderr
+    assert fleet.run("policy", "show").stdout == before
+    left = fleet.run("policy", "apply", str(fleet.folder / "narrow.toml"))
+    assert "nobody could do anything" not in left.stderr
 
 
 def test_a_job_of_another_is_not_an_operators_to_cancel(fleet: Any) -> None:

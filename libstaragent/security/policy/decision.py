@@ -21,7 +21,7 @@ pure; `now_ms` is an argument; a time zone is looked up only where a rule names 
 
 from __future__ import annotations
 
-__all__ = ("Asker", "Objection", "Policy", "Verdict", "here_time")
+__all__ = ("Asker", "Objection", "Policy", "Verdict", "here_time", "is_about")
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -151,7 +151,7 @@ class Policy:
         """The allow rule about this operator with the fewest objections, and what they are."""
         best: tuple[Rule, list[Objection]] | None = None
         for rule in self.allowing:
-            if not _is_about(rule.who, asker):
+            if not is_about(rule.who, asker):
                 continue
             objections = list(self.objections(rule, ask, asker))
             if best is None or _weight(objections) < _weight(best[1]):
@@ -175,7 +175,7 @@ class Policy:
 
     def fits(self, rule: Rule, ask: Ask, asker: Asker) -> str | None:
         """Where the deny rule `rule` fits: words to add to its name; None where it does not."""
-        if not _is_about(rule.who, asker) or not _comes_from(rule, asker):
+        if not is_about(rule.who, asker) or not _comes_from(rule, asker):
             return None
         selects = bool(rule.run or rule.shell or rule.put or rule.fetch or rule.schedule or rule.manage)
         if selects and not _is_selected(rule, ask):
@@ -194,7 +194,7 @@ class Policy:
 
     def objections(self, rule: Rule, ask: Ask, asker: Asker) -> Iterator[Objection]:
         """Each condition of the allow rule `rule` that the act does not meet, in the order of `Asker` and `Ask`."""
-        if not _is_about(rule.who, asker):
+        if not is_about(rule.who, asker):
             yield Objection("who", f"{asker.name} is not among {', '.join(rule.who)}")
         if not _comes_from(rule, asker):
             yield Objection("from", f"{asker.source} is not within {', '.join(rule.sources)}")
@@ -220,7 +220,8 @@ class Policy:
         return found
 
 
-def _is_about(who: tuple[str, ...], asker: Asker) -> bool:
+def is_about(who: tuple[str, ...], asker: Asker) -> bool:
+    """Whether one of `who` is the operator: by name, by a role of his, or as anybody."""
     return any(entry in (ANY, asker.name) or (entry.startswith("role:") and entry[5:] in asker.roles) for entry in who)
 
 

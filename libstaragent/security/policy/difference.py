@@ -18,7 +18,7 @@ from msgspec import Struct
 from libstaragent.model.host import HostFacts
 from libstaragent.security.acts import Act, Exec, Fetch, Put
 from libstaragent.security.policy.ask import Ask, asked_of
-from libstaragent.security.policy.decision import Asker, Policy
+from libstaragent.security.policy.decision import Asker, Policy, is_about
 from libstaragent.security.policy.model import ANY, OWN_USER, Rule
 from libstaragent.security.policy.words import sample_word
 
@@ -44,12 +44,15 @@ class Shift(Struct, frozen=True, kw_only=True):
 
 
 class Difference(Struct, frozen=True, kw_only=True):
-    """See the module. `untried` are acts for which there was no room."""
+    """See the module. `untried` are acts for which there was no room. `unable` are the operators who could do nothing
+    at all under the new rules on any host there is, as far as that was tried.
+    """
 
     changes: tuple[Change, ...]
     shifts: tuple[Shift, ...]
     tried: int
     untried: int = 0
+    unable: tuple[str, ...] = ()
 
 
 def compare(
@@ -62,6 +65,7 @@ def compare(
 ) -> Difference:
     """The way from `old` to `new`, for `operators` (name, roles) on `hosts`."""
     found: dict[tuple[str, str, bool], list[str]] = {}
+    able: set[str] = set()
     tried = untried = 0
     samples = tuple(_samples(old, new))
     for name, roles in operators:
@@ -74,12 +78,26 @@ def compare(
                 asker = Asker(name=name, roles=roles, source=None, now_ms=now_ms, hosts=(host,))
                 before = old.judge(ask, asker).code is None
                 after = new.judge(ask, asker).code is None
+                if after:
+                    able.add(name)
                 if before != after:
                     found.setdefault((name, text, after), []).append(host.name)
     shifts = tuple(
         Shift(operator=name, act=text, gains=gains, hosts=tuple(names)) for (name, text, gains), names in found.items()
     )
-    return Difference(changes=tuple(_changes(old, new)), shifts=shifts, tried=tried, untried=untried)
+    # Without a host, or beyond what was tried, who is named by an allow rule is taken to be able.
+    whole = bool(hosts) and not untried
+    unable = tuple(
+        name for name, roles in operators if name not in able and not _may_be_able(new.rules, name, roles, tried=whole)
+    )
+    return Difference(changes=tuple(_changes(old, new)), shifts=shifts, tried=tried, untried=untried, unable=unable)
+
+
+def _may_be_able(rules: Sequence[Rule], name: str, roles: tuple[str, ...], *, tried: bool) -> bool:
+    """Whether a rule may allow the operator something that trying does not show: at other hours, or to manage jobs."""
+    asker = Asker(name=name, roles=roles, source=None, now_ms=0, hosts=())
+    about = [rule for rule in rules if rule.effect == "allow" and is_about(rule.who, asker)]
+    return any(not tried or rule.hours or rule.manage for rule in about)
 
 
 def _changes(old: Policy, new: Policy) -> Iterator[Change]:
