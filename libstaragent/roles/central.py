@@ -1,6 +1,9 @@
 """Central's decisions about jobs and hosts: what is accepted, where each target stands, when a job is over. Pure;
 the shell is agentd/central.
 
+The file is long because every input meets the same tables of jobs and hosts; what has a table of its own is in
+`central_plans`, `central_results`, `central_schedules`.
+
 Rules
 - Nothing is said before it is on disk. A batch of inputs becomes one `Decision`; the shell commits what it writes,
   and only then calls `committed` and carries out its orders, answers and news. If the commit fails, `rolled_back`
